@@ -1,0 +1,78 @@
+"""Third-party identifiers and their canonical form (Appendices, "3PID Types")."""
+
+import re
+from typing import NamedTuple
+
+import phonenumbers
+
+from identity_server.matrix.errors import InvalidAddress, InvalidEmail
+
+EMAIL = "email"
+MSISDN = "msisdn"
+
+# One address and nothing else: no display name, no list, no comment, no control character, nothing that a
+# mail header could be bent with. Stricter than RFC 5321 where it allows quoted local parts, which nobody has.
+_EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f]{1,64}@[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f/]{1,253}")
+_DOMAIN_LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
+_MSISDN = re.compile(r"[1-9][0-9]{4,14}")
+
+
+class Threepid(NamedTuple):
+    """A third-party identifier: ``address`` is canonical."""
+
+    medium: str
+    address: str
+
+
+def canonical_email(typed: str) -> str:
+    """The case-folded address ("E-Mail"). Raises ``InvalidEmail``."""
+    address = typed.strip().casefold()
+    if not _EMAIL.fullmatch(address) or len(address) > 254:
+        raise InvalidEmail("The email address is not valid")
+    local_part, domain = address.split("@")
+    labels = domain.split(".")
+    if not all(_DOMAIN_LABEL.fullmatch(label) for label in labels):
+        raise InvalidEmail("The email address is not valid")
+    if local_part.startswith(".") or local_part.endswith(".") or ".." in local_part:
+        raise InvalidEmail("The email address is not valid")
+    return address
+
+
+def canonical_msisdn(country: str, typed: str) -> str:
+    """E.164 without ``+`` ("PSTN Phone numbers"), from a number as dialled in ``country`` (two upper-case letters).
+
+    Raises ``InvalidAddress``.
+    """
+    try:
+        number = phonenumbers.parse(typed, country)
+    except phonenumbers.NumberParseException as error:
+        raise InvalidAddress("The phone number is not valid") from error
+    if not phonenumbers.is_possible_number(number):
+        raise InvalidAddress("The phone number is not valid")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164).removeprefix("+")
+
+
+def canonical(medium: str, address: str) -> Threepid:
+    """A 3PID as it stands in a request, in canonical form.
+
+    Raises ``InvalidEmail`` or ``InvalidAddress``; media that we do not know are passed through as they are.
+    """
+    match medium:
+        case "email":
+            return Threepid(medium, canonical_email(address))
+        case "msisdn":
+            digits = address.strip().removeprefix("+")
+            if not _MSISDN.fullmatch(digits):
+                raise InvalidAddress("The phone number is not valid")
+            return Threepid(medium, digits)
+        case _:
+            return Threepid(medium, address)
+
+
+def lowercase_spelling(typed: str, address: str) -> str | None:
+    """How clients that only lower-case would write the email ``address``, where that differs from the folded form.
+
+    Folding makes `strauss@…` of `Strauß@…`; matrix-js-sdk hashes `strauß@…`.
+    """
+    lowered = typed.strip().lower()
+    return lowered if lowered != address else None
