@@ -69,7 +69,7 @@ class DatabaseSettings(Section):
 
 class EmailSettings(Section):
     smtp_url: str = "smtp://localhost:25"
-    """``smtp://`` takes STARTTLS when offered, ``smtp+starttls://`` insists on it, ``smtps://`` is TLS from the start."""
+    """``smtp://`` takes STARTTLS when offered, ``smtp+starttls://`` insists on it, ``smtps://`` begins with TLS."""
     sender: str = ""
     """The From address; by default noreply@<server.name>."""
     template_dir: Path | None = None

@@ -1,0 +1,33 @@
+"""The identity server's table of contents, in the specification's order."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from identity_server.identity.accounts import api as accounts
+from identity_server.identity.signing import api as signing
+from identity_server.identity.terms import api as terms
+
+# API Version check; "r" are the versions from before v1.1.
+VERSIONS = ["r0.1.0", "r0.2.0", "r0.2.1", "r0.3.0", *(f"v1.{minor}" for minor in range(1, 20))]
+
+status = APIRouter(prefix="/_matrix/identity", tags=["status"])
+
+
+@status.get("/versions")
+async def get_versions() -> dict[str, list[str]]:
+    return {"versions": VERSIONS}
+
+
+@status.get("/v2")
+async def ping() -> dict[str, Any]:
+    return {}
+
+
+ROUTERS = (
+    status,
+    accounts.router,
+    terms.router,
+    signing.router,
+    signing.by_id,
+)

@@ -1,0 +1,47 @@
+"""Proving an email address: a link, and the token in it to type."""
+
+from urllib.parse import urlencode
+
+from identity_server.identity.delivery.outlet import Outlet
+from identity_server.identity.validation.request_token import Send, TokenRequest
+from identity_server.identity.validation.sessions import Session
+from identity_server.matrix.threepid import EMAIL, Threepid, canonical_email, lowercase_spelling
+from identity_server.runtime.tokens import Entropy
+from identity_server.settings import Settings
+
+_TOKEN_LENGTH = 32
+
+
+def email_request(
+    typed: str, client_secret: str, send_attempt: int, next_link: str | None, entropy: Entropy
+) -> TokenRequest:
+    """Raises ``InvalidEmail``."""
+    address = canonical_email(typed)
+    return TokenRequest(
+        Threepid(EMAIL, address),
+        lowercase_spelling(typed, address),
+        client_secret,
+        send_attempt,
+        next_link,
+        token=entropy.token(_TOKEN_LENGTH),
+    )
+
+
+def email_sender(outlet: Outlet, settings: Settings, language: str | None) -> Send:
+    """Sends a session's token to its address: the canonical one, for that is what the token will prove."""
+
+    async def send(session: Session, token: str) -> None:
+        context = {
+            "server_name": settings.server.name,
+            "token": token,
+            "link": confirmation_link(settings.public_base_url, session, token),
+            "lifetime_hours": settings.validation.session_lifetime // 3_600_000,
+        }
+        await outlet.send_email(session.threepid.address, "verification", language, context)
+
+    return send
+
+
+def confirmation_link(base_url: str, session: Session, token: str) -> str:
+    query = urlencode({"token": token, "client_secret": session.client_secret, "sid": session.sid})
+    return f"{base_url}/_matrix/identity/v2/validate/{session.threepid.medium}/submitToken?{query}"

@@ -1,0 +1,113 @@
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from identity_server.identity.validation.models import ValidationSession, ValidationToken
+from identity_server.identity.validation.sessions import Session
+from identity_server.matrix.threepid import Threepid
+from identity_server.runtime.database import insert, insert_missing
+
+# Long after it expired a session is still known as expired; then its row goes.
+_REMEMBERED_MS = 7 * 86_400_000
+
+
+async def live_session(session: AsyncSession, threepid: Threepid, client_secret: str) -> Session | None:
+    """The one that is not superseded, locked until the transaction ends."""
+    row = await session.scalar(
+        select(ValidationSession)
+        .where(
+            ValidationSession.medium == threepid.medium,
+            ValidationSession.address == threepid.address,
+            ValidationSession.client_secret == client_secret,
+            ~ValidationSession.superseded,
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return _session(row) if row else None
+
+
+async def find_session(
+    session: AsyncSession, sid: str, client_secret: str, *, for_update: bool = False
+) -> Session | None:
+    statement = select(ValidationSession).where(
+        ValidationSession.sid == sid, ValidationSession.client_secret == client_secret
+    )
+    row = await session.scalar(statement.with_for_update() if for_update else statement)
+    return _session(row) if row else None
+
+
+async def add_session(session: AsyncSession, new: Session) -> bool:
+    """False if somebody else has just begun a session for the same address and secret."""
+    result = await session.execute(
+        insert(session, ValidationSession)
+        .values(sid=new.sid, **_columns(new), superseded=False)
+        .on_conflict_do_nothing()
+        .returning(ValidationSession.sid)
+    )
+    return result.first() is not None
+
+
+async def save_session(session: AsyncSession, changed: Session) -> None:
+    await session.execute(
+        update(ValidationSession).where(ValidationSession.sid == changed.sid).values(**_columns(changed))
+    )
+
+
+async def supersede(session: AsyncSession, sid: str) -> None:
+    await session.execute(update(ValidationSession).where(ValidationSession.sid == sid).values(superseded=True))
+
+
+async def add_token(session: AsyncSession, sid: str, token_hash: bytes) -> None:
+    await insert_missing(session, ValidationToken, [{"sid": sid, "token_hash": token_hash}])
+
+
+async def sent_tokens(session: AsyncSession, sid: str) -> list[bytes]:
+    return list(await session.scalars(select(ValidationToken.token_hash).where(ValidationToken.sid == sid)))
+
+
+async def unsend(session: AsyncSession, sid: str, token_hash: bytes, *, claimed: int, previous: int) -> None:
+    """Take back that a message was sent, so that the same ``send_attempt`` may try again."""
+    await session.execute(
+        delete(ValidationToken).where(ValidationToken.sid == sid, ValidationToken.token_hash == token_hash)
+    )
+    await session.execute(
+        update(ValidationSession)
+        .where(ValidationSession.sid == sid, ValidationSession.send_attempt == claimed)
+        .values(send_attempt=previous)
+    )
+
+
+async def purge_sessions(session: AsyncSession, *, lifetime_ms: int, now_ms: int) -> None:
+    old = select(ValidationSession.sid).where(ValidationSession.modified_ts < now_ms - lifetime_ms - _REMEMBERED_MS)
+    await session.execute(delete(ValidationToken).where(ValidationToken.sid.in_(old)))
+    await session.execute(delete(ValidationSession).where(ValidationSession.sid.in_(old)))
+
+
+def _columns(of: Session) -> dict[str, Any]:
+    return {
+        "medium": of.threepid.medium,
+        "address": of.threepid.address,
+        "spelling": of.spelling,
+        "client_secret": of.client_secret,
+        "send_attempt": of.send_attempt,
+        "next_link": of.next_link,
+        "modified_ts": of.modified_ts,
+        "validated_ts": of.validated_ts,
+        "wrong_tokens": of.wrong_tokens,
+    }
+
+
+def _session(row: ValidationSession) -> Session:
+    return Session(
+        sid=row.sid,
+        threepid=Threepid(row.medium, row.address),
+        spelling=row.spelling,
+        client_secret=row.client_secret,
+        send_attempt=row.send_attempt,
+        next_link=row.next_link,
+        modified_ts=row.modified_ts,
+        validated_ts=row.validated_ts,
+        wrong_tokens=row.wrong_tokens,
+    )

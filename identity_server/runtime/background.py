@@ -1,0 +1,52 @@
+"""Loops that run beside the requests for as long as the process serves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from identity_server.runtime.clock import Clock
+from identity_server.runtime.database import Database
+from identity_server.runtime.leases import take_lease
+
+log = structlog.get_logger(__name__)
+
+_PAUSE_AFTER_FAILURE_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def running(*loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run each of ``loops``, restarting one that fails, until the block ends."""
+    tasks = [asyncio.create_task(_restarted(loop)) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _restarted(loop: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await loop()
+        except Exception as error:
+            log.error("background loop failed", loop=getattr(loop, "__qualname__", "?"), exc_info=error)
+        await asyncio.sleep(_PAUSE_AFTER_FAILURE_SECONDS)
+
+
+def once_at_a_time(
+    work: str, act: Callable[[int], Awaitable[None]], *, database: Database, clock: Clock, holder: str, every_ms: int
+) -> Callable[[], Awaitable[None]]:
+    """A loop that calls ``act(now_ms)`` every ``every_ms``, in one of all the processes on this database."""
+
+    async def loop() -> None:
+        while True:
+            now_ms = clock.now_ms()
+            if await take_lease(database, work, holder, now_ms=now_ms, for_ms=every_ms * 2):
+                await act(now_ms)
+            await asyncio.sleep(every_ms / 1000)
+
+    loop.__qualname__ = work
+    return loop

@@ -1,0 +1,128 @@
+"""Connections, transactions, and what the two engines spell differently.
+
+SQLite allows one writer at a time: a pool of a single connection makes writers queue in order instead of polling
+for the lock, and ``BEGIN IMMEDIATE`` makes a transaction that will write wait at its beginning instead of failing
+at its end. ``synchronous=FULL``: what was answered survives a power cut.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, BigInteger, Connection, Integer, Text, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from identity_server.matrix.errors import MatrixError
+
+# SQLite numbers rows by itself only where the key is spelled INTEGER; there it has 64 bits too.
+Integer64 = BigInteger().with_variant(Integer(), "sqlite")
+# Compared byte by byte: what keys need, at half the price of a locale's rules.
+Key = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+COLUMN_TYPES = {int: Integer64, str: Text()}
+
+
+def async_url(url: str) -> URL:
+    """``url`` with the driver that we use: aiosqlite, or asyncpg for any spelling of PostgreSQL."""
+    parsed = make_url(url)
+    match parsed.get_backend_name():
+        case "sqlite":
+            return parsed.set(drivername="sqlite+aiosqlite")
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+asyncpg")
+        case other:
+            raise ValueError(f"{other}: the database is either sqlite:///… or postgresql://…")
+
+
+class Database:
+    """A pool for transactions that write and one for those that only read."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.url = async_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            if self.url.database:
+                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            self.engine = self._sqlite_engine(pool_size=1, begin="BEGIN IMMEDIATE", query_only=False)
+            self._reading = self._sqlite_engine(pool_size=4, begin="BEGIN", query_only=True)
+        else:
+            self.engine = self._reading = create_async_engine(
+                self.url, pool_size=pool_size, max_overflow=pool_size, hide_parameters=True, pool_pre_ping=True
+            )
+        self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._readers = async_sessionmaker(self._reading, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Committed at the end; rolled back if anything is raised that does not say that its changes stand."""
+        async with self._writers() as session:
+            try:
+                yield session
+            except MatrixError as error:
+                if error.changes_stand:
+                    await session.commit()
+                raise
+            await session.commit()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session that sees one state of the database and takes no write lock."""
+        async with self._readers() as session:
+            yield session
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+        await self._reading.dispose()
+
+    def _sqlite_engine(self, *, pool_size: int, begin: str, query_only: bool) -> AsyncEngine:
+        engine = create_async_engine(
+            self.url, pool_size=pool_size, max_overflow=0, pool_timeout=60, hide_parameters=True
+        )
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def _prepare(connection: Any, _record: Any) -> None:
+            connection.isolation_level = None  # we say BEGIN ourselves, below
+            cursor = connection.cursor()
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "busy_timeout=30000",
+                "foreign_keys=ON",
+                "cache_size=-32000",
+                f"query_only={int(query_only)}",
+            ):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def _begin(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+        return engine
+
+
+def after_commit(session: AsyncSession, act: Callable[[], None]) -> None:
+    """Call ``act`` once the session's transaction is durable, and not at all if it is rolled back."""
+    event.listen(session.sync_session, "after_commit", lambda _session: act(), once=True)
+
+
+_INSERT: dict[str, Callable[[type[DeclarativeBase]], sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
+
+
+def insert(session: AsyncSession, table: type[DeclarativeBase]) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT of the engine in use, which knows ON CONFLICT."""
+    return _INSERT[session.get_bind().dialect.name](table)
+
+
+async def insert_missing(
+    session: AsyncSession, table: type[DeclarativeBase], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Insert ``rows``, leaving alone those whose key is already there, also under concurrent writers."""
+    if values := [dict(row) for row in rows]:
+        await session.execute(insert(session, table).on_conflict_do_nothing(), values)

@@ -1,0 +1,126 @@
+"""Side effects that must survive: rows, written in the transaction that causes them, run after it, retried.
+
+A task runs at least once. One that fails is tried again after a growing pause, capped at an hour, until it is a
+week old; one whose handler raises ``GiveUp`` is not.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+import structlog
+from sqlalchemy import Column, Integer, MetaData, Table, Text, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from identity_server.runtime.clock import Clock
+from identity_server.runtime.database import Database, Integer64, after_commit
+from identity_server.runtime.metrics import TASKS
+
+log = structlog.get_logger(__name__)
+
+Payload = Mapping[str, Any]
+Handler = Callable[[Payload], Awaitable[None]]
+
+_FIRST_PAUSE_MS = 2_000
+_LONGEST_PAUSE_MS = 3_600_000
+_LIFETIME_MS = 7 * 86_400_000
+_LEASE_MS = 120_000
+_POLL_SECONDS = 1.0
+_AT_ONCE = 20
+
+
+class GiveUp(Exception):
+    """The task can never succeed."""
+
+
+def tasks_table(metadata: MetaData) -> Table:
+    """The table of durable tasks; each server has one of its own."""
+    return Table(
+        "tasks",
+        metadata,
+        Column("task_id", Integer64, primary_key=True, autoincrement=True),
+        Column("kind", Text, nullable=False),
+        Column("payload", Text, nullable=False),
+        Column("created_ts", Integer64, nullable=False),
+        Column("due_ts", Integer64, nullable=False, index=True),
+        Column("attempts", Integer, nullable=False),
+        Column("last_error", Text),
+    )
+
+
+_tasks = tasks_table(MetaData())
+
+
+class Tasks:
+    """Runs what is due, here and in every other worker on the same database, each task in one of them."""
+
+    def __init__(self, database: Database, clock: Clock, handlers: Mapping[str, Handler]) -> None:
+        self._database = database
+        self._clock = clock
+        self._handlers = handlers
+        self._wake = asyncio.Event()
+
+    async def enqueue(self, session: AsyncSession, kind: str, payload: Payload, *, now_ms: int) -> None:
+        """Have ``payload`` handled as soon as the session's transaction is committed."""
+        await session.execute(
+            insert(_tasks).values(
+                kind=kind, payload=orjson.dumps(payload).decode(), created_ts=now_ms, due_ts=now_ms, attempts=0
+            )
+        )
+        after_commit(session, self._wake.set)
+
+    async def run_forever(self) -> None:
+        while True:
+            self._wake.clear()
+            while await self.run_due():
+                pass
+            # Other workers' tasks, and those whose pause is over, are found by looking.
+            try:
+                await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def run_due(self) -> int:
+        """Run the tasks that are due now, side by side; how many there were."""
+        claimed = await self._claim()
+        await asyncio.gather(*(self._run(*task) for task in claimed))
+        return len(claimed)
+
+    async def _claim(self) -> list[tuple[int, str, str, int, int]]:
+        now_ms = self._clock.now_ms()
+        due = select(_tasks.c.task_id).where(_tasks.c.due_ts <= now_ms).order_by(_tasks.c.due_ts).limit(_AT_ONCE)
+        async with self._database.reading() as session:
+            if await session.scalar(due.limit(1)) is None:
+                return []  # the common case takes no write lock
+        async with self._database.transaction() as session:
+            rows = await session.execute(
+                update(_tasks)
+                .where(_tasks.c.task_id.in_(due.with_for_update(skip_locked=True).scalar_subquery()))
+                .values(due_ts=now_ms + _LEASE_MS, attempts=_tasks.c.attempts + 1)
+                .returning(_tasks.c.task_id, _tasks.c.kind, _tasks.c.payload, _tasks.c.attempts, _tasks.c.created_ts)
+            )
+            return [tuple(row) for row in rows]
+
+    async def _run(self, task_id: int, kind: str, payload: str, attempts: int, created_ts: int) -> None:
+        failure: Exception | None = None
+        outcome = "done"
+        try:
+            await self._handlers[kind](orjson.loads(payload))
+        except Exception as error:
+            too_old = self._clock.now_ms() - created_ts > _LIFETIME_MS
+            failure, outcome = error, "given up" if too_old or isinstance(error, GiveUp) else "failed"
+        TASKS.labels(kind, outcome).inc()
+        if failure is not None:
+            log.warning("task", kind=kind, outcome=outcome, attempts=attempts, error=type(failure).__name__)
+        async with self._database.transaction() as session:
+            this = _tasks.c.task_id == task_id
+            if outcome == "failed":
+                pause_ms = min(_FIRST_PAUSE_MS * 2 ** (attempts - 1), _LONGEST_PAUSE_MS)
+                await session.execute(
+                    update(_tasks)
+                    .where(this)
+                    .values(due_ts=self._clock.now_ms() + pause_ms, last_error=type(failure).__name__)
+                )
+            else:
+                await session.execute(delete(_tasks).where(this))
