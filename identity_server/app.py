@@ -6,25 +6,36 @@ here and in the two ``routes.py``. Whoever embeds or tests a server may hand in 
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
 from identity_server import __version__
+from identity_server.identity.delivery.messages import open_outlet
+from identity_server.identity.invites.onbind import ONBIND, send_onbind
+from identity_server.identity.invites.store_invite import INVITATION, send_invitation
+from identity_server.identity.lookup.peppers import Peppers, ensure_pepper
+from identity_server.identity.purge import purge
 from identity_server.identity.routes import ROUTERS as IDENTITY_ROUTERS
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.matrix.errors import MissingParams
 from identity_server.runtime import health
+from identity_server.runtime.background import once_at_a_time, running
 from identity_server.runtime.clock import Clock, SystemClock
 from identity_server.runtime.database import Database
 from identity_server.runtime.edge import Edge
 from identity_server.runtime.errors import render_errors
+from identity_server.runtime.federation import open_federation
 from identity_server.runtime.migrations import prepare
 from identity_server.runtime.rate_limits import RateLimits
 from identity_server.runtime.resources import Resources
+from identity_server.runtime.tasks import Tasks
 from identity_server.runtime.tokens import Entropy, SystemEntropy
 from identity_server.settings import Settings
+
+_PURGE_EVERY_MS = 3_600_000
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]
 
@@ -38,15 +49,43 @@ def identity_application(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with AsyncExitStack() as stack:
-            database = Database(settings.database_url, pool_size=settings.database.pool_size)
+            database = Database(
+                settings.database_url, pool_size=settings.database.pool_size, replica_url=settings.database.replica_url
+            )
             stack.push_async_callback(database.close)
             await prepare(database, "identity")
-            state = {
-                "resources": Resources(settings, database, clock, entropy, RateLimits(settings.rate_limits)),
-                "keyring": load_keyring(settings.server.name, settings.server.data_dir / "signing.key", entropy),
-                **parts,
+            await ensure_pepper(database, entropy, now_ms=clock.now_ms())
+            keyring = load_keyring(settings.server.name, settings.server.data_dir / "signing.key", entropy)
+            federation = await stack.enter_async_context(open_federation(settings.federation, clock))
+            outlet = parts.get("outlet") or await stack.enter_async_context(open_outlet(settings, clock, entropy))
+            homeservers = parts.get("homeservers", federation.client)
+            handlers = {
+                INVITATION: partial(send_invitation, outlet=outlet),
+                ONBIND: partial(send_onbind, homeservers=homeservers),
             }
-            yield state
+            tasks = Tasks(database, clock, handlers)
+            await stack.enter_async_context(
+                running(
+                    tasks.run_forever,
+                    once_at_a_time(
+                        "purge",
+                        partial(purge, database, settings),
+                        database=database,
+                        clock=clock,
+                        holder=entropy.token(16),
+                        every_ms=_PURGE_EVERY_MS,
+                    ),
+                )
+            )
+            yield {
+                "resources": Resources(settings, database, clock, entropy, RateLimits(settings.rate_limits)),
+                "keyring": keyring,
+                "outlet": outlet,
+                "peppers": Peppers(database, clock),
+                "homeservers": homeservers,
+                "remote_keys": parts.get("remote_keys", federation.remote_keys),
+                "tasks": tasks,
+            }
 
     app = _fastapi("Identity server", lifespan, IDENTITY_ROUTERS)
     render_errors(app, missing=MissingParams)

@@ -8,6 +8,7 @@ milliseconds; in the code they are always milliseconds.
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, PositiveInt
 from pydantic_settings import (
@@ -263,6 +264,11 @@ class Settings(BaseSettings):
         scheme = "https" if self.server.tls_certificate else "http"
         host = self.server.name.partition(":")[0]
         return (self.server.public_base_url or f"{scheme}://{host}:{self.server.port}").rstrip("/")
+
+    @property
+    def our_names(self) -> frozenset[str]:
+        """Every name by which a signed request may address the identity server."""
+        return frozenset({self.server.name, urlsplit(self.public_base_url).netloc, *self.server.aliases})
 
     @property
     def database_url(self) -> str:

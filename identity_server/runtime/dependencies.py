@@ -6,9 +6,11 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from identity_server.matrix.server_keys import RemoteKeys
 from identity_server.runtime.database import Database
 from identity_server.runtime.rate_limits import RateLimits
 from identity_server.runtime.resources import Resources
+from identity_server.runtime.tasks import Tasks
 from identity_server.runtime.tokens import Entropy
 from identity_server.settings import Settings
 
@@ -70,3 +72,5 @@ OpenSettings = Annotated[Settings, Depends(_settings)]
 OpenDatabase = Annotated[Database, Depends(_database)]
 Random = Annotated[Entropy, Depends(_entropy)]
 Limits = Annotated[RateLimits, Depends(_limits)]
+OpenTasks = Annotated[Tasks, opened("tasks")]
+OpenRemoteKeys = Annotated[RemoteKeys, opened("remote_keys")]

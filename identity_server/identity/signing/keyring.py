@@ -29,7 +29,7 @@ class Keyring:
         return self.keys[-1]
 
     def sign(self, json_object: Mapping[str, Any], key_id: str | None = None) -> dict[str, Any]:
-        """A signed copy of ``json_object``: by the current key, and by ``key_id`` too if that is an older one of ours."""
+        """A signed copy of ``json_object``: by the current key, and by our older key ``key_id`` too."""
         signed = sign_json(json_object, self.server_name, self.current)
         older = self.find(key_id) if key_id and key_id != self.current.key_id else None
         return sign_json(signed, self.server_name, older) if older else signed

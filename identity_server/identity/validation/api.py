@@ -1,17 +1,31 @@
 """Proving ownership of an address (Identity Service API, "Email associations", "Phone number associations")."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from identity_server.identity.access.current import Account
 from identity_server.identity.delivery.outlet import OpenOutlet
 from identity_server.identity.terms.signed import SignedAccount
 from identity_server.identity.validation.email import email_request, email_sender
+from identity_server.identity.validation.msisdn import msisdn_request, msisdn_sender, number_prefix
+from identity_server.identity.validation.request_token import Send, TokenRequest, check_next_link, request_token
+from identity_server.identity.validation.submit_token import proven, submit_token
 from identity_server.matrix.identifiers import Opaque, Text
-from identity_server.runtime.dependencies import OpenResources, Source
+from identity_server.matrix.threepid import MSISDN
+from identity_server.runtime.dependencies import (
+    Limits,
+    Now,
+    OpenResources,
+    OpenSettings,
+    Reading,
+    Source,
+    Transaction,
+)
 from identity_server.runtime.requests import Body, JsonOrFormRoute
+from identity_server.runtime.resources import Resources
 
 router = APIRouter(prefix="/_matrix/identity/v2", tags=["validation"], route_class=JsonOrFormRoute)
 
@@ -29,6 +43,7 @@ def _country(value: str) -> str:
 
 SendAttempt = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=2**53 - 1)]
 Token = Annotated[Text, Field(max_length=255)]
+Medium = Literal["email", "msisdn"]
 
 
 class EmailTokenRequest(Body):
@@ -61,10 +76,67 @@ async def request_email_token(
     outlet: OpenOutlet,
     source: Source,
 ) -> dict[str, str]:
-    settings = resources.settings
-    wanted = email_request(
-        body.email, body.client_secret, body.send_attempt, _next_link(body, settings), resources.entropy
+    wanted = email_request(body.email, body.client_secret, body.send_attempt, body.next_link, resources.entropy)
+    send = email_sender(outlet, resources.settings, request.headers.get("accept-language"))
+    return {"sid": await _request(wanted, send, resources, account, source)}
+
+
+@router.post("/validate/msisdn/requestToken")
+async def request_msisdn_token(
+    body: MsisdnTokenRequest,
+    request: Request,
+    account: SignedAccount,
+    resources: OpenResources,
+    outlet: OpenOutlet,
+    source: Source,
+) -> dict[str, str]:
+    wanted = msisdn_request(
+        body.country, body.phone_number, body.client_secret, body.send_attempt, body.next_link, resources.entropy
     )
-    await _limit(resources, wanted, account, source)
-    send = email_sender(outlet, settings, request.headers.get("accept-language"))
-    return {"sid": await _request(wanted, send, resources)}
+    send = msisdn_sender(outlet, resources.settings, request.headers.get("accept-language"))
+    return {"sid": await _request(wanted, send, resources, account, source)}
+
+
+async def _request(wanted: TokenRequest, send: Send, resources: Resources, account: Account | None, source: str) -> str:
+    settings, limits = resources.settings, resources.limits
+    check_next_link(wanted.next_link, settings=settings.validation, public_base_url=settings.public_base_url)
+    await limits.hit("request_token_per_source", source)
+    if account is not None:
+        await limits.hit("request_token_per_account", account.user_id)
+    if wanted.threepid.medium == MSISDN:
+        await limits.hit("request_token_per_prefix", number_prefix(wanted.threepid.address))
+    await limits.hit("request_token_per_address", " ".join(wanted.threepid))
+    return await request_token(
+        wanted,
+        send,
+        database=resources.database,
+        settings=settings.validation,
+        entropy=resources.entropy,
+        now_ms=resources.clock.now_ms(),
+    )
+
+
+@router.post("/validate/{medium}/submitToken")
+async def submit(
+    medium: Medium,
+    body: SubmittedToken,
+    _account: SignedAccount,
+    session: Transaction,
+    settings: OpenSettings,
+    limits: Limits,
+    source: Source,
+    now_ms: Now,
+) -> dict[str, bool]:
+    await limits.hit("submit_token_per_source", source)
+    await submit_token(
+        session, medium, body.sid, body.client_secret, body.token, settings=settings.validation, now_ms=now_ms
+    )
+    return {"success": True}
+
+
+@router.get("/3pid/getValidated3pid")
+async def get_validated_3pid(
+    sid: Opaque, client_secret: Opaque, _account: SignedAccount, session: Reading, settings: OpenSettings, now_ms: Now
+) -> dict[str, Any]:
+    found, validated_ts = await proven(session, sid, client_secret, settings=settings.validation, now_ms=now_ms)
+    return {"medium": found.threepid.medium, "address": found.threepid.address, "validated_at": validated_ts}

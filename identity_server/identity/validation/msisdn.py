@@ -3,6 +3,8 @@
 import string
 from urllib.parse import urlsplit
 
+import phonenumbers
+
 from identity_server.identity.delivery.outlet import Outlet
 from identity_server.identity.validation.request_token import Send, TokenRequest
 from identity_server.identity.validation.sessions import Session
@@ -36,3 +38,9 @@ def msisdn_sender(outlet: Outlet, settings: Settings, language: str | None) -> S
         await outlet.send_sms(session.threepid.address, "verification", language, context)
 
     return send
+
+
+def number_prefix(msisdn: str) -> str:
+    """Country calling code and the three digits after it: whom one carrier's numbering range belongs to."""
+    country_code = phonenumbers.parse(f"+{msisdn}").country_code
+    return msisdn[: len(str(country_code)) + 3]

@@ -94,7 +94,7 @@ async def _claim(
 
 
 def check_next_link(next_link: str | None, *, settings: ValidationSettings, public_base_url: str) -> str | None:
-    """``next_link``, if it may be followed. Raises ``InvalidParam``: an open redirect would lend our name to phishing."""
+    """``next_link``, if it may be followed. Raises ``InvalidParam``: an open redirect would serve phishing."""
     if next_link is None:
         return None
     try:

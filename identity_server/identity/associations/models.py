@@ -1,0 +1,48 @@
+from sqlalchemy.orm import Mapped, mapped_column
+
+from identity_server.identity.tables import Table
+from identity_server.runtime.database import Key
+
+
+class LogHead(Table):
+    """The last position of a log. Whoever appends locks this row until the commit, so positions have no gaps and
+    become visible in their order."""
+
+    __tablename__ = "log_heads"
+
+    log: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+
+
+class LogEntry(Table):
+    """What this server has stated, in order; never changed. ``user_id`` is null in a tombstone."""
+
+    __tablename__ = "association_log"
+
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    medium: Mapped[str]
+    address: Mapped[str]
+    user_id: Mapped[str | None]
+    ts: Mapped[int]
+    not_before: Mapped[int | None]
+    not_after: Mapped[int | None]
+    key_id: Mapped[str]
+    signature: Mapped[str]
+
+
+class CurrentAssociation(Table):
+    """The winning statement about an address, whoever made it; a tombstone stays, to win over what is older.
+
+    ``spelling`` is how clients that only lower-case write the address, where that differs.
+    """
+
+    __tablename__ = "associations"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 (SQLAlchemy's own form)
+
+    medium: Mapped[str] = mapped_column(Key, primary_key=True)
+    address: Mapped[str] = mapped_column(Key, primary_key=True)
+    user_id: Mapped[str | None]
+    ts: Mapped[int]
+    origin: Mapped[str]
+    origin_id: Mapped[int]
+    spelling: Mapped[str | None]

@@ -1,0 +1,125 @@
+"""Invitations (Identity Service API, "Invitation storage", "Ephemeral invitation signing")."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from identity_server.identity.access.current import AnyAccount
+from identity_server.identity.invites import store
+from identity_server.identity.invites.accept import sign_acceptance
+from identity_server.identity.invites.store_invite import SIGN_PATH, Invitation, store_invite
+from identity_server.identity.signing.keyring import OpenKeyring
+from identity_server.identity.terms.signed import SignedAccount
+from identity_server.matrix.errors import Forbidden, NotFound, UnsupportedMedium
+from identity_server.matrix.identifiers import Opaque, RoomID, Text, UserID
+from identity_server.matrix.threepid import EMAIL, MSISDN, canonical
+from identity_server.runtime.dependencies import (
+    Now,
+    OpenResources,
+    OpenSettings,
+    OpenTasks,
+    Reading,
+    Transaction,
+)
+from identity_server.runtime.requests import Body, JsonOrFormRoute
+
+router = APIRouter(prefix="/_matrix/identity", tags=["invitations"], route_class=JsonOrFormRoute)
+
+Short = Annotated[Text, Field(max_length=1000)]
+
+
+class InviteRequest(Body):
+    medium: Text
+    address: Text
+    room_id: RoomID
+    sender: UserID
+    room_alias: Short = ""
+    room_avatar_url: Short = ""
+    room_name: Short = ""
+    room_type: Short = ""
+    sender_display_name: Short = ""
+    language: Short = ""
+
+
+class Acceptance(Body):
+    mxid: UserID
+    token: Opaque
+    private_key: Text
+
+
+class Revocation(Body):
+    token: Opaque
+
+
+@router.post("/v2/store-invite")
+async def invite(
+    body: InviteRequest,
+    request: Request,
+    account: SignedAccount,
+    session: Transaction,
+    keyring: OpenKeyring,
+    tasks: OpenTasks,
+    resources: OpenResources,
+    now_ms: Now,
+) -> dict[str, Any]:
+    settings, limits = resources.settings, resources.limits
+    if body.medium not in ((EMAIL, MSISDN) if settings.invites.msisdn else (EMAIL,)):
+        raise UnsupportedMedium("Invitations go to email addresses only")
+    if body.sender != account.user_id:
+        raise Forbidden("The sender must be the holder of the access token")
+    threepid = canonical(body.medium, body.address)
+    await limits.hit("store_invite_per_account", account.user_id)
+    await limits.hit("store_invite_per_address", " ".join(threepid))
+    invitation = Invitation(
+        threepid,
+        **body.model_dump(include={"room_id", "sender", "room_alias", "room_name", "room_type"}),
+        room_avatar_url=body.room_avatar_url,
+        sender_display_name=body.sender_display_name,
+        # Nobody knows the invitee's language; the homeserver may say, the inviter's is the next best guess.
+        language=body.language or request.headers.get("accept-language"),
+    )
+    return await store_invite(
+        session,
+        invitation,
+        keyring=keyring,
+        tasks=tasks,
+        settings=settings,
+        entropy=resources.entropy,
+        now_ms=now_ms,
+    )
+
+
+@router.post("/v2/sign-ed25519")
+async def sign(body: Acceptance, _account: SignedAccount, session: Reading, settings: OpenSettings) -> dict[str, Any]:
+    return await sign_acceptance(
+        session,
+        settings.server.name,
+        user_id=body.mxid,
+        token=body.token,
+        private_key=body.private_key,
+        must_match=False,
+    )
+
+
+@router.get("/v2/pubkey/ephemeral/isvalid")
+async def is_ephemeral_key_valid(public_key: Text, session: Reading, now_ms: Now) -> dict[str, bool]:
+    return {"valid": await store.is_key_valid(session, public_key, now_ms=now_ms)}
+
+
+# The address in an invitation's link: clients POST to it as it stands, with the user ID added, and no token.
+@router.post(SIGN_PATH.removeprefix("/_matrix/identity"))
+async def sign_by_link(
+    mxid: UserID, token: Opaque, private_key: Text, session: Reading, settings: OpenSettings
+) -> dict[str, Any]:
+    return await sign_acceptance(
+        session, settings.server.name, user_id=mxid, token=token, private_key=private_key, must_match=True
+    )
+
+
+@router.post("/io.identity_server/revoke-invite")
+async def revoke(body: Revocation, account: AnyAccount, session: Transaction, now_ms: Now) -> dict[str, Any]:
+    """Beyond the specification: the inviter takes an invitation back before it is claimed."""
+    if not await store.revoke_invite(session, body.token, account.user_id, now_ms=now_ms):
+        raise NotFound("You have no such invitation pending")
+    return {}

@@ -1,0 +1,75 @@
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from identity_server.identity.associations.models import CurrentAssociation
+from identity_server.identity.lookup.models import SLOTS, Pepper
+from identity_server.matrix.threepid import Threepid
+from identity_server.runtime.database import insert
+
+State = Literal["building", "current", "retiring"]
+
+
+class LivePepper(NamedTuple):
+    pepper: str
+    slot: int
+    state: str
+    created_ts: int
+    accepted_until_ts: int | None
+
+
+async def live_peppers(session: AsyncSession) -> list[LivePepper]:
+    """All there are, at most two; some may be past their grace."""
+    rows = await session.execute(
+        select(Pepper.pepper, Pepper.slot, Pepper.state, Pepper.created_ts, Pepper.accepted_until_ts)
+    )
+    return [LivePepper(*row) for row in rows]
+
+
+async def add_pepper(session: AsyncSession, pepper: LivePepper) -> None:
+    session.add(Pepper(**pepper._asdict()))
+    await session.flush()
+
+
+async def set_state(session: AsyncSession, pepper: str, state: State, accepted_until_ts: int | None) -> None:
+    await session.execute(
+        update(Pepper).where(Pepper.pepper == pepper).values(state=state, accepted_until_ts=accepted_until_ts)
+    )
+
+
+async def remove_pepper(session: AsyncSession, pepper: LivePepper) -> None:
+    """With all of its hashes."""
+    await session.execute(delete(SLOTS[pepper.slot]))
+    await session.execute(delete(Pepper).where(Pepper.pepper == pepper.pepper))
+
+
+async def put_hashes(session: AsyncSession, slot: int, hashes: Iterable[str], user_id: str | None) -> None:
+    table = SLOTS[slot]
+    await session.execute(
+        insert(session, table)
+        .values([{"hash": hash_, "user_id": user_id} for hash_ in hashes])
+        .on_conflict_do_update(index_elements=["hash"], set_={"user_id": user_id})
+    )
+
+
+async def remove_hashes(session: AsyncSession, slot: int, hashes: Iterable[str]) -> None:
+    table = SLOTS[slot]
+    await session.execute(delete(table).where(table.hash.in_(list(hashes))))
+
+
+async def remove_unbound(session: AsyncSession, slot: int) -> None:
+    table = SLOTS[slot]
+    await session.execute(delete(table).where(table.user_id.is_(None)))
+
+
+async def users_of(session: AsyncSession, threepids: list[Threepid]) -> dict[Threepid, str]:
+    """Those of ``threepids`` that are bound, in the clear (algorithm ``none``)."""
+    row = CurrentAssociation
+    found: dict[Threepid, str] = {}
+    for start in range(0, len(threepids), 500):
+        some = tuple_(row.medium, row.address).in_(threepids[start : start + 500])
+        rows = await session.execute(select(row.medium, row.address, row.user_id).where(some, row.user_id.is_not(None)))
+        found.update({Threepid(medium, address): user_id for medium, address, user_id in rows if user_id})
+    return found

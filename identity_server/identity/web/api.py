@@ -1,0 +1,103 @@
+"""What a person sees who follows the link in a message (Identity Service API, GET …/submitToken).
+
+The link carries no bearer token, whatever the specification's OpenAPI says: a mail program opens it. So do mail
+scanners: unless ``validation.confirm_links`` is off, GET changes nothing and asks for a click.
+"""
+
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Request, Response
+
+from identity_server.identity.validation.submit_token import submit_token
+from identity_server.identity.web.pages import confirm_page, failed_page, page_headers, verified_page
+from identity_server.matrix.errors import InvalidParam, MatrixError, NoValidSession, SessionExpired, TokenIncorrect
+from identity_server.matrix.identifiers import Text
+from identity_server.runtime.dependencies import OpenResources, Source
+from identity_server.runtime.resources import Resources
+
+router = APIRouter(prefix="/_matrix/identity", tags=["pages"])
+
+Medium = Literal["email", "msisdn"]
+_CONFIRM_PATH = "/_matrix/identity/io.identity_server/confirm"
+
+
+@router.get("/v2/validate/{medium}/submitToken", response_class=Response)
+async def open_link(
+    medium: Medium,
+    sid: Text,
+    client_secret: Text,
+    token: Text,
+    request: Request,
+    resources: OpenResources,
+    source: Source,
+) -> Response:
+    if not resources.settings.validation.confirm_links:
+        return await _submit(medium, sid, client_secret, token, request, resources, source)
+    page = confirm_page(
+        server_name=resources.settings.server.name,
+        medium=medium,
+        action=f"{_CONFIRM_PATH}/{medium}",
+        fields={"sid": sid, "client_secret": client_secret, "token": token},
+        accept_language=request.headers.get("accept-language"),
+    )
+    # Browsers hold a form's redirect, too, against the policy of the page that the form is on.
+    targets = resources.settings.validation.next_link_origins
+    return Response(page, headers=page_headers(targets), media_type="text/html")
+
+
+@router.post("/io.identity_server/confirm/{medium}", response_class=Response)
+async def confirm(medium: Medium, request: Request, resources: OpenResources, source: Source) -> Response:
+    """The click on the page above."""
+    try:
+        form = dict(parse_qsl((await request.body()).decode(), max_num_fields=10))
+        sid, client_secret, token = form["sid"], form["client_secret"], form["token"]
+    except (KeyError, ValueError) as error:
+        raise InvalidParam("sid, client_secret and token are needed") from error
+    return await _submit(medium, sid, client_secret, token, request, resources, source)
+
+
+async def _submit(
+    medium: Medium,
+    sid: str,
+    client_secret: str,
+    token: str,
+    request: Request,
+    resources: Resources,
+    source: str,
+) -> Response:
+    settings = resources.settings
+    await resources.limits.hit("submit_token_per_source", source)
+    about: dict[str, Any] = {
+        "server_name": settings.server.name,
+        "medium": medium,
+        "accept_language": request.headers.get("accept-language"),
+    }
+    try:
+        async with resources.database.transaction() as session:
+            validated = await submit_token(
+                session,
+                medium,
+                sid,
+                client_secret,
+                token,
+                settings=settings.validation,
+                now_ms=resources.clock.now_ms(),
+            )
+    except (NoValidSession, SessionExpired, TokenIncorrect) as error:
+        page = failed_page(reason=_reason(error), **about)
+        return Response(page, error.status, page_headers(), media_type="text/html")
+    page = verified_page(next_link=validated.next_link, **about)
+    if validated.next_link is None:
+        return Response(page, headers=page_headers(), media_type="text/html")
+    return Response(page, 303, {**page_headers(), "Location": validated.next_link}, media_type="text/html")
+
+
+def _reason(error: MatrixError) -> Literal["incorrect", "expired", "unknown"]:
+    match error:
+        case TokenIncorrect():
+            return "incorrect"
+        case SessionExpired():
+            return "expired"
+        case _:
+            return "unknown"

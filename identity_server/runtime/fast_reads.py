@@ -1,0 +1,84 @@
+"""The few statements that every request pays for, without the ORM between them and the engine.
+
+A lookup by SQLAlchemy and aiosqlite costs four times what SQLite itself needs for 10,000 hashes, and a hundred
+times for one. So these statements are SQL by hand, their parameters ``$1``, ``$2``, …, their answer one value.
+
+On SQLite a cheap statement runs where it stands (the hop to a thread would cost twice the query), an expensive one in
+a small pool of threads: one ``step()`` releases the GIL until it is through.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import asyncpg
+from sqlalchemy import URL
+
+
+class FastReads(Protocol):
+    async def value(self, statement: str, *parameters: Any, expensive: bool = False) -> Any:
+        """The first column of the first row, or None."""
+
+    async def close(self) -> None: ...
+
+
+class SqliteReads:
+    """Read-only connections of its own: one for this thread, one for each of the pool's."""
+
+    def __init__(self, file: str, *, threads: int = 4) -> None:
+        self._uri = f"file:{file}?mode=ro"
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reads")
+        self._local = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+
+    async def value(self, statement: str, *parameters: Any, expensive: bool = False) -> Any:
+        if not expensive:
+            return self._value(statement, parameters)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._value, statement, parameters)
+
+    async def close(self) -> None:
+        self._pool.shutdown()
+        for connection in self._opened:
+            connection.close()
+
+    def _value(self, statement: str, parameters: tuple[Any, ...]) -> Any:
+        row = self._connection().execute(statement.replace("$", "?"), parameters).fetchone()
+        return row[0] if row else None
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA cache_size=-32000")
+            connection.execute("PRAGMA mmap_size=1073741824")
+            self._local.connection = connection
+            self._opened.append(connection)
+        return connection
+
+
+class PostgresReads:
+    """A pool of asyncpg connections, opened when first asked."""
+
+    def __init__(self, url: URL, *, size: int) -> None:
+        self._dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._size = size
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+
+    async def value(self, statement: str, *parameters: Any, expensive: bool = False) -> Any:
+        return await (self._pool or await self._open()).fetchval(statement, *parameters)
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def _open(self) -> asyncpg.Pool:
+        async with self._opening:
+            if self._pool is None:
+                # Just-in-time compilation costs more than any of these statements.
+                self._pool = await asyncpg.create_pool(
+                    self._dsn, min_size=0, max_size=self._size, server_settings={"jit": "off"}
+                )
+            return self._pool
