@@ -1,0 +1,215 @@
+import asyncio
+
+import pytest
+
+from tests.world import IdentityServer, MakeServer
+
+V2 = "/_matrix/identity/v2"
+EMAIL = {"email": "alice@example.org", "client_secret": "secret", "send_attempt": 1}
+PHONE = {"country": "GB", "phone_number": "07700900001", "client_secret": "secret", "send_attempt": 1}
+
+
+async def test_the_token_in_the_mail_proves_the_address(server: IdentityServer) -> None:
+    headers = await server.account()
+    answer = await server.client.post(f"{V2}/validate/email/requestToken", json=EMAIL, headers=headers)
+    sid = answer.json()["sid"]
+    [mail] = server.outlet.sent
+    assert (mail.recipient, mail.template, len(mail.context["token"])) == ("alice@example.org", "verification", 32)
+    session = {"sid": sid, "client_secret": "secret"}
+    answer = await server.client.get(f"{V2}/3pid/getValidated3pid", params=session, headers=headers)
+    assert (answer.status_code, answer.json()["errcode"]) == (400, "M_SESSION_NOT_VALIDATED")
+    answer = await server.client.post(
+        f"{V2}/validate/email/submitToken", json={**session, "token": mail.context["token"]}, headers=headers
+    )
+    assert answer.json() == {"success": True}
+    answer = await server.client.get(f"{V2}/3pid/getValidated3pid", params=session, headers=headers)
+    assert answer.json() == {
+        "medium": "email",
+        "address": "alice@example.org",
+        "validated_at": server.clock.now_ms(),
+    }
+
+
+async def test_the_digits_in_the_sms_prove_the_phone_number(server: IdentityServer) -> None:
+    headers = await server.account()
+    answer = await server.client.post(f"{V2}/validate/msisdn/requestToken", json=PHONE, headers=headers)
+    [sms] = server.outlet.sent
+    assert sms.recipient == "447700900001"
+    assert sms.context["domain"] == "is.test"
+    assert len(sms.context["token"]) == 6
+    session = {"sid": answer.json()["sid"], "client_secret": "secret"}
+    await server.client.post(
+        f"{V2}/validate/msisdn/submitToken", json={**session, "token": sms.context["token"]}, headers=headers
+    )
+    answer = await server.client.get(f"{V2}/3pid/getValidated3pid", params=session, headers=headers)
+    assert (answer.json()["medium"], answer.json()["address"]) == ("msisdn", "447700900001")
+
+
+@pytest.mark.parametrize("address", ["", "alice", "alice@", "@example.org", "a b@c.d", "a@b@c", "a@b..c", "a@b\r\nBcc: x"])
+async def test_what_is_no_email_address_is_refused(server: IdentityServer, address: str) -> None:
+    answer = await server.client.post(
+        f"{V2}/validate/email/requestToken", json={**EMAIL, "email": address}, headers=await server.account()
+    )
+    assert (answer.status_code, answer.json()["errcode"]) == (400, "M_INVALID_EMAIL")
+    assert server.outlet.sent == []
+
+
+@pytest.mark.parametrize("number", ["", "abc", "12", "+999123456789123456"])
+async def test_what_is_no_phone_number_is_refused(server: IdentityServer, number: str) -> None:
+    answer = await server.client.post(
+        f"{V2}/validate/msisdn/requestToken", json={**PHONE, "phone_number": number}, headers=await server.account()
+    )
+    assert (answer.status_code, answer.json()["errcode"]) == (400, "M_INVALID_ADDRESS")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("client_secret", ""),
+        ("client_secret", "with space"),
+        ("client_secret", "x" * 256),
+        ("client_secret", 5),
+        ("send_attempt", "many"),
+        ("send_attempt", False),
+        ("send_attempt", 1.5),
+        ("send_attempt", -1),
+        ("next_link", "javascript:alert(1)"),
+        ("next_link", "https://evil.test/"),
+        ("next_link", "https://is.test@evil.test/"),
+        ("next_link", "https://is.test\\@evil.test/"),
+        ("next_link", "//is.test/"),
+        ("next_link", "https://is.test:8443/"),
+        ("next_link", 7),
+    ],
+)
+async def test_a_wrong_parameter_is_refused_and_sends_nothing(server: IdentityServer, field: str, value: object) -> None:
+    answer = await server.client.post(
+        f"{V2}/validate/email/requestToken", json={**EMAIL, field: value}, headers=await server.account()
+    )
+    assert (answer.status_code, answer.json()["errcode"]) == (400, "M_INVALID_PARAM")
+    assert server.outlet.sent == []
+
+
+async def test_each_send_attempt_sends_one_message_and_a_higher_one_another(server: IdentityServer) -> None:
+    headers = await server.account()
+
+    async def request(send_attempt: object) -> str:
+        body = {**EMAIL, "send_attempt": send_attempt}
+        answer = await server.client.post(f"{V2}/validate/email/requestToken", json=body, headers=headers)
+        return str(answer.json()["sid"])
+
+    sids = {await request(attempt) for attempt in (2, 2, "2", 1, 3, "3")}
+    assert (len(sids), len(server.outlet.sent)) == (1, 2)
+
+
+async def test_the_same_request_many_times_at_once_sends_one_message(server: IdentityServer) -> None:
+    headers = await server.account()
+    requests = (
+        server.client.post(f"{V2}/validate/email/requestToken", json=EMAIL, headers=headers) for _ in range(10)
+    )
+    answers = await asyncio.gather(*requests)
+    assert ({answer.status_code for answer in answers}, len({answer.json()["sid"] for answer in answers})) == ({200}, 1)
+    assert len(server.outlet.sent) == 1
+
+
+async def test_every_message_that_was_sent_for_a_session_counts(server: IdentityServer) -> None:
+    headers = await server.account()
+    for attempt in (1, 2):
+        body = {**EMAIL, "send_attempt": attempt}
+        sid = (await server.client.post(f"{V2}/validate/email/requestToken", json=body, headers=headers)).json()["sid"]
+    first, _second = server.outlet.sent
+    answer = await server.client.post(
+        f"{V2}/validate/email/submitToken",
+        json={"sid": sid, "client_secret": "secret", "token": first.context["token"]},
+        headers=headers,
+    )
+    assert answer.json() == {"success": True}
+
+
+async def test_a_message_that_cannot_be_sent_is_said_and_may_be_tried_again(server: IdentityServer) -> None:
+    headers = await server.account()
+    server.outlet.failing = True
+    answer = await server.client.post(f"{V2}/validate/email/requestToken", json=EMAIL, headers=headers)
+    assert (answer.status_code, answer.json()["errcode"]) == (400, "M_EMAIL_SEND_ERROR")
+    answer = await server.client.post(f"{V2}/validate/msisdn/requestToken", json=PHONE, headers=headers)
+    assert (answer.status_code, answer.json()["errcode"]) == (400, "M_SEND_ERROR")
+    server.outlet.failing = False
+    answer = await server.client.post(f"{V2}/validate/email/requestToken", json=EMAIL, headers=headers)
+    assert (answer.status_code, len(server.outlet.sent)) == (200, 1)
+
+
+async def test_a_wrong_token_is_incorrect_and_too_many_end_the_session(make_server: MakeServer) -> None:
+    async with make_server(validation={"max_wrong_tokens": 3}) as server:
+        headers = await server.account()
+        sid = (await server.client.post(f"{V2}/validate/msisdn/requestToken", json=PHONE, headers=headers)).json()["sid"]
+
+        async def submit(token: str) -> tuple[int, str]:
+            body = {"sid": sid, "client_secret": "secret", "token": token}
+            answer = await server.client.post(f"{V2}/validate/msisdn/submitToken", json=body, headers=headers)
+            return answer.status_code, answer.json().get("errcode")
+
+        right = server.outlet.sent[-1].context["token"]
+        for _ in range(3):
+            assert await submit("wrong") == (400, "M_TOKEN_INCORRECT")
+        assert await submit(right) == (400, "M_SESSION_EXPIRED")
+        # Another message begins another session: the user is not stuck.
+        body = {**PHONE, "send_attempt": 2}
+        again = await server.client.post(f"{V2}/validate/msisdn/requestToken", json=body, headers=headers)
+        assert again.json()["sid"] != sid
+        sid = again.json()["sid"]
+        assert await submit(server.outlet.sent[-1].context["token"]) == (200, None)
+
+
+async def test_a_session_is_known_by_both_its_id_and_its_secret(server: IdentityServer) -> None:
+    headers = await server.account()
+    session = await server.proven(headers)
+    for wrong in ({"sid": "other"}, {"client_secret": "other"}):
+        answer = await server.client.get(f"{V2}/3pid/getValidated3pid", params={**session, **wrong}, headers=headers)
+        assert (answer.status_code, answer.json()["errcode"]) == (404, "M_NO_VALID_SESSION")
+        body = {**session, **wrong, "token": "x"}
+        answer = await server.client.post(f"{V2}/validate/email/submitToken", json=body, headers=headers)
+        assert (answer.status_code, answer.json()["errcode"]) == (404, "M_NO_VALID_SESSION")
+
+
+async def test_a_session_lives_a_day_from_its_last_change(server: IdentityServer) -> None:
+    headers = await server.account()
+    sid = (await server.client.post(f"{V2}/validate/email/requestToken", json=EMAIL, headers=headers)).json()["sid"]
+    session = {"sid": sid, "client_secret": "secret"}
+    token = server.outlet.sent[-1].context["token"]
+    server.clock.advance(hours=23.9)
+    body = {**session, "token": token}
+    answer = await server.client.post(f"{V2}/validate/email/submitToken", json=body, headers=headers)
+    assert answer.json() == {"success": True}
+    server.clock.advance(hours=23.9)
+    answer = await server.client.get(f"{V2}/3pid/getValidated3pid", params=session, headers=headers)
+    assert answer.status_code == 200
+    server.clock.advance(hours=0.2)
+    for method, path, kind in (("GET", "/3pid/getValidated3pid", "params"), ("POST", "/validate/email/submitToken", "json")):
+        answer = await server.client.request(method, V2 + path, headers=headers, **{kind: body})
+        assert (answer.status_code, answer.json()["errcode"]) == (400, "M_SESSION_EXPIRED")
+    again = await server.client.post(f"{V2}/validate/email/requestToken", json=EMAIL, headers=headers)
+    assert again.json()["sid"] != sid
+    assert len(server.outlet.sent) == 2
+
+
+async def test_forms_are_understood_as_older_drafts_had_them(server: IdentityServer) -> None:
+    answer = await server.client.post(f"{V2}/validate/email/requestToken", data=EMAIL, headers=await server.account())
+    assert answer.status_code == 200
+
+
+async def test_the_mail_goes_to_the_address_that_it_proves(server: IdentityServer) -> None:
+    headers = await server.account()
+    await server.proven(headers, address="Strauß@Example.org")
+    assert server.outlet.sent[-1].recipient == "strauss@example.org"
+
+
+async def test_no_validation_token_is_stored_in_the_clear(server: IdentityServer) -> None:
+    await server.proven(await server.account())
+    stored = await server.database.fast.value("SELECT token_hash FROM validation_tokens")
+    assert server.outlet.sent[-1].context["token"].encode() not in stored
+
+
+async def test_validating_needs_a_token(server: IdentityServer) -> None:
+    for path, body in (("email/requestToken", EMAIL), ("msisdn/requestToken", PHONE)):
+        answer = await server.client.post(f"{V2}/validate/{path}", json=body)
+        assert (answer.status_code, answer.json()["errcode"]) == (401, "M_UNAUTHORIZED")
