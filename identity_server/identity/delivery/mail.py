@@ -1,56 +1,101 @@
-"""Composing a mail: pure, and nothing in a name or a subject can bend a header."""
+"""One mail, composed: its headers, its two bodies, and the envelope that it travels in. Pure.
 
+RFC 5322 (format), RFC 3834 (``Auto-Submitted``), RFC 6531 and 5891 (internationalised addresses).
+"""
+
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, SMTPUTF8
 from email.utils import parseaddr
+from ipaddress import ip_address
 
 import idna
 
-from identity_server.runtime.tokens import Entropy
-
-# Boundaries are ours: the standard library would draw them from ambient randomness.
-_BOUNDARY_LENGTH = 24
-_MESSAGE_ID_LENGTH = 24
+_SPECIAL = re.compile(r"[\s\x00-\x20\x7f<>(),:;\"\[\]\\]")
 
 
-def mailbox(address: str) -> Address:
-    """An address as mail servers know it: a domain beyond ASCII becomes its A-labels (RFC 5891).
+@dataclass(frozen=True)
+class Mail:
+    """What the SMTP server is given; ``needs_utf8`` if only a server with SMTPUTF8 can take it."""
 
-    The local part stays as it is, and needs SMTPUTF8 if it is beyond ASCII (RFC 6531). Raises ``ValueError``.
+    sender: str
+    recipient: str
+    content: bytes
+    needs_utf8: bool
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Whom our mails are from."""
+
+    display_name: str
+    local_part: str
+    domain: str
+
+    @classmethod
+    def parse(cls, configured: str, server_name: str) -> "Sender":
+        """``email.sender``, which may carry a display name; by default noreply@ the server's name.
+
+        Raises ``ValueError``.
+        """
+        if not configured:
+            return cls("", "noreply", mail_domain(server_name))
+        display_name, address = parseaddr(configured)
+        return cls(display_name, *split_address(address))
+
+    @property
+    def address(self) -> str:
+        return f"{self.local_part}@{self.domain}"
+
+
+def mail_domain(server_name: str) -> str:
+    """A Matrix server name as the right side of an address, or the argument of EHLO: IP addresses go in brackets."""
+    bracketed, _, _ = server_name.partition("]")
+    host = bracketed.removeprefix("[") if server_name.startswith("[") else server_name.partition(":")[0]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Local part, and the domain as ASCII: every server takes A-labels, so SMTPUTF8 is needed for local parts only.
+
+    Raises ``ValueError`` for what could be anything but one bare address.
     """
-    local_part, _, domain = address.rpartition("@")
+    local_part, at, domain = address.rpartition("@")
+    if not (local_part and at and domain) or "@" in local_part or _SPECIAL.search(local_part + domain):
+        raise ValueError("not an email address")
     if not domain.isascii():
-        domain = idna.encode(domain, uts46=True).decode("ascii")
-    return Address(username=local_part, domain=domain)
-
-
-def read_sender(sender: str, server_name: str) -> Address:
-    """The From address of ``email.sender``, "Name <address>" or bare. Raises ``ValueError``."""
-    if not sender:
-        return Address(username="noreply", domain=server_name)
-    name, address = parseaddr(sender)
-    if "@" not in address:
-        raise ValueError('email.sender is not an address such as "noreply@example.org"')
-    plain = mailbox(address)
-    return Address(name, plain.username, plain.domain)
+        domain = idna.encode(domain, uts46=True).decode()
+    return local_part, domain
 
 
 def compose(
-    *, sender: Address, recipient: Address, subject: str, text: str, html: str | None, entropy: Entropy, now_ms: int
-) -> EmailMessage:
-    """A mail from a machine (RFC 3834), as text and, if there is one, as HTML."""
-    mail = EmailMessage(policy=SMTP)
-    mail["From"] = sender
-    mail["To"] = recipient
-    mail["Subject"] = subject
-    mail["Date"] = datetime.fromtimestamp(now_ms / 1000, UTC)
-    mail["Message-ID"] = f"<{entropy.token(_MESSAGE_ID_LENGTH)}@{sender.domain}>"
-    mail["Auto-Submitted"] = "auto-generated"
-    # Quoted-printable passes every server, whether or not it has 8BITMIME.
-    mail.set_content(text, cte="quoted-printable")
+    sender: Sender, recipient: str, subject: str, text: str, html: str | None, *, message_id: str, now_ms: int
+) -> Mail:
+    """A mail as text and, if there is one, as HTML. ``message_id`` is the part before the ``@``.
+
+    Raises ``ValueError`` for an impossible ``recipient``.
+    """
+    local_part, domain = split_address(recipient)
+    needs_utf8 = not (local_part + sender.local_part).isascii()
+    message = EmailMessage(SMTPUTF8 if needs_utf8 else SMTP)
+    message["From"] = Address(sender.display_name, sender.local_part, sender.domain)
+    message["To"] = Address("", local_part, domain)
+    # The subject may hold names that strangers chose: it is one line, whatever they wrote.
+    message["Subject"] = " ".join(subject.split())
+    message["Date"] = datetime.fromtimestamp(now_ms / 1000, UTC)
+    message["Message-ID"] = f"<{message_id}@{sender.domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    # Quoted-printable passes every server, 8BITMIME or not, and is kinder to spam filters than base64.
+    message.set_content(text, cte="quoted-printable")
     if html is not None:
-        mail.add_alternative(html, subtype="html", cte="quoted-printable")
-        mail.set_boundary(f"=_{entropy.token(_BOUNDARY_LENGTH)}")
-    return mail
+        message.add_alternative(html, subtype="html", cte="quoted-printable")
+        # Else the standard library draws one from ambient randomness.
+        message.set_boundary(f"={message_id}=")
+    return Mail(sender.address, f"{local_part}@{domain}", message.as_bytes(), needs_utf8)

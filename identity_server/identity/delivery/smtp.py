@@ -1,243 +1,252 @@
-"""Mail over SMTP: a pool of connections, each message on one of them.
+"""How a mail reaches the SMTP server: over a few connections that are kept and used again.
 
-What a connection may be trusted with is decided by its URL's scheme, and by where it really leads:
+The URL says how much encryption is asked for:
 
-``smtp://`` (port 25)
-    STARTTLS if the server offers it, without looking at its certificate: better than nothing against those who only
-    listen. With a password in the URL, and to another machine than this one, it is ``smtp+starttls://``.
-``smtp+starttls://`` (port 587)
-    STARTTLS or nothing, with a certificate that is valid for the host.
-``smtps://`` (port 465)
-    TLS from the first byte, with a certificate that is valid for the host.
+- ``smtp://`` takes STARTTLS when it is offered, without looking at the certificate (whoever could forge that could
+  as well suppress the offer);
+- ``smtp+starttls://`` insists on STARTTLS with a valid certificate;
+- ``smtps://`` begins with TLS, with a valid certificate.
 
-User and password are percent-decoded: ``smtps://user%40example.org:p%2Fw@mail.example.org``.
+A user name and password (percent-encoded in the URL) are only ever sent over TLS with a valid certificate, or to
+this same machine.
 """
 
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from email.message import EmailMessage
-from email.policy import SMTP, SMTPUTF8
-from ipaddress import IPv6Address, ip_address
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
+from weakref import WeakValueDictionary
 
-import aiosmtplib
+import structlog
+from aiosmtplib import SMTP, SMTPException, SMTPRecipientRefused, SMTPResponseException, SMTPServerDisconnected
 
+from identity_server.identity.delivery.mail import Mail
 from identity_server.matrix.errors import EmailSendError
 
-_DEFAULT_PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
-_CLOSING = 421  # "Service not available, closing transmission channel" (RFC 5321, 4.2.3)
+log = structlog.get_logger(__name__)
+
+_IDLE_SECONDS = 15.0
+_QUIT_SECONDS = 2.0
+_SERVICE_NOT_AVAILABLE = 421
+
+Encryption = Literal["opportunistic", "starttls", "tls"]
+_ENCRYPTION: dict[str, Encryption] = {"smtp": "opportunistic", "smtp+starttls": "starttls", "smtps": "tls"}
+_PORTS: dict[Encryption, int] = {"opportunistic": 25, "starttls": 587, "tls": 465}
 
 
 @dataclass(frozen=True)
-class SmtpUrl:
-    scheme: str
+class SmtpServer:
+    encryption: Encryption
     host: str
     port: int
-    username: str
-    password: str
+    username: str = ""
+    password: str = field(default="", repr=False)
 
     @classmethod
-    def read(cls, url: str) -> "SmtpUrl":
-        """Raises ``ValueError``, without the URL: it may hold a password."""
+    def parse(cls, url: str) -> "SmtpServer":
+        """Raises ``ValueError``, without the URL in its message."""
         parts = urlsplit(url)
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise ValueError("email.smtp_url is not of the form smtp|smtp+starttls|smtps://[user:password@]host[:port]")
-        port = parts.port or _DEFAULT_PORTS[parts.scheme]
-        return cls(parts.scheme, parts.hostname, port, unquote(parts.username or ""), unquote(parts.password or ""))
+        if parts.scheme not in _ENCRYPTION or not parts.hostname:
+            raise ValueError("email.smtp_url must begin with smtp://, smtp+starttls:// or smtps://, and name a host")
+        encryption = _ENCRYPTION[parts.scheme]
+        return cls(
+            encryption,
+            parts.hostname,
+            parts.port or _PORTS[encryption],
+            unquote(parts.username or ""),
+            unquote(parts.password or ""),
+        )
 
 
-def hello_name(server_name: str) -> str:
-    """What EHLO says: the host of ``server_name``, as an address literal if it is one (RFC 5321, 4.1.3)."""
-    host = urlsplit(f"//{server_name}").hostname or "localhost"
-    with suppress(ValueError):
-        address = ip_address(host)
-        return f"[IPv6:{address}]" if isinstance(address, IPv6Address) else f"[{address}]"
-    return host
+class _NotAccepted(Exception):
+    """The connection failed before the server can have taken the message."""
 
 
-class _GoneBeforeAccepting(Exception):
-    """The server ended the connection, and has surely not taken the message."""
+class SmtpConnections:
+    """At most ``max_connections`` to one server, each message on one of its own while it is sent.
 
-
-class SmtpPool:
-    """At most ``max_connections`` at a time. A free one is used again, the last used first, so that the others may
-    fall idle; an idle one says QUIT after ``idle_ms``.
-
-    ``timeout_ms`` is for everything that one message needs, waiting for a connection included. ``ca_file``: authorities
-    to trust beside the system's.
+    ``ehlo_name`` is how we introduce ourselves. ``timeout_ms`` is the most that one message may take, waiting for
+    a connection included. ``ca_file`` holds certificate authorities to trust beside the system's.
     """
 
     def __init__(
         self,
-        url: SmtpUrl,
+        server: SmtpServer,
         *,
-        hello: str,
-        timeout_ms: int = 30_000,
-        max_connections: int = 20,
-        idle_ms: int = 20_000,
+        ehlo_name: str,
+        timeout_ms: int,
+        max_connections: int,
         ca_file: Path | None = None,
+        idle_seconds: float = _IDLE_SECONDS,
     ) -> None:
-        self._url = url
-        self._hello = hello
-        self._timeout = timeout_ms / 1000
-        self._idle_seconds = idle_ms / 1000
+        self._server = server
+        self._ehlo_name = ehlo_name
+        self._timeout_seconds = timeout_ms / 1000
+        self._idle_seconds = idle_seconds
         self._verifying = ssl.create_default_context()
         if ca_file is not None:
             self._verifying.load_verify_locations(ca_file)
-        self._unverifying = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._unverifying = ssl.create_default_context()
         self._unverifying.check_hostname = False
         self._unverifying.verify_mode = ssl.CERT_NONE
         self._slots = asyncio.Semaphore(max_connections)
-        self._idle: dict[aiosmtplib.SMTP, asyncio.TimerHandle] = {}
-        self._partings: set[asyncio.Task[None]] = set()
+        # Servers check recipients while we wait, some for long: one domain whose own server stalls may hold most of
+        # the connections, but never all of them.
+        self._slots_per_domain = max(1, max_connections * 3 // 4)
+        self._domains: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._idle: list[SMTP] = []
+        self._retirements: dict[SMTP, asyncio.TimerHandle] = {}
+        self._goodbyes: set[asyncio.Task[None]] = set()
 
-    async def send(self, mail: EmailMessage) -> None:
-        """Hand ``mail`` over to the server. Raises ``EmailSendError``; the cause, if it has one, may hold the address.
-
-        Once the text has been sent and no answer has come, the mail may or may not be on its way: it is not sent again.
-        """
+    async def deliver(self, mail: Mail) -> None:
+        """Hand ``mail`` to the server. Raises ``EmailSendError``."""
+        domain = mail.recipient.rpartition("@")[2]
+        share = self._domains.setdefault(domain, asyncio.Semaphore(self._slots_per_domain))
         try:
-            async with asyncio.timeout(self._timeout), self._slots:
-                await self._send(mail)
-        except aiosmtplib.SMTPRecipientRefused as error:
-            later = " for the moment" if error.code < 500 else ""
-            raise EmailSendError(f"The mail server refuses this address{later}") from error
-        except TimeoutError as error:
-            raise EmailSendError("The mail server did not answer in time") from error
-        except aiosmtplib.SMTPNotSupported as error:
-            raise EmailSendError("The mail server cannot deliver to addresses of this kind") from error
-        except aiosmtplib.SMTPResponseException as error:
-            raise EmailSendError("The mail server did not accept the mail") from error
-        except (aiosmtplib.SMTPException, _GoneBeforeAccepting, OSError) as error:
-            raise EmailSendError("The mail could not be handed to the mail server") from error
+            async with asyncio.timeout(self._timeout_seconds), share, self._slots:
+                await self._deliver(mail)
+        except SMTPResponseException as error:
+            # The server's words may quote the address; its code does not.
+            log.warning("email refused", code=error.code)
+            raise EmailSendError("The email was refused") from error
+        except (SMTPException, OSError, _NotAccepted) as error:
+            log.warning("email failed", error=type(error.__cause__ or error).__name__)
+            raise EmailSendError("The email could not be sent") from error
 
-    async def check(self) -> None:
-        """Connect, encrypt and authenticate, as for a message. Raises ``aiosmtplib.SMTPException`` or ``OSError``."""
-        async with asyncio.timeout(self._timeout):
-            await self._part(await self._connect())
-
-    async def close(self) -> None:
-        """Take leave of the server on every idle connection."""
+    async def aclose(self) -> None:
+        """Say goodbye on the connections that nobody uses."""
         while self._idle:
-            client, timer = self._idle.popitem()
-            timer.cancel()
-            self._part_later(client)
-        await asyncio.gather(*self._partings)
+            self._retire(self._idle[-1])
+        await asyncio.gather(*self._goodbyes)
 
-    async def _send(self, mail: EmailMessage) -> None:
-        if client := self._take_idle():
-            # That it has been closed meanwhile is often noticed only when it is used.
-            with suppress(_GoneBeforeAccepting):
-                async with self._returning(client):
-                    return await _transact(client, mail)
-        client = await self._connect()
-        async with self._returning(client):
-            return await _transact(client, mail)
-
-    def _take_idle(self) -> aiosmtplib.SMTP | None:
-        while self._idle:
-            client, timer = self._idle.popitem()
-            timer.cancel()
-            if client.is_connected:
-                return client
+    async def _deliver(self, mail: Mail) -> None:
+        if (connection := self._take_idle()) is not None:
+            try:
+                return await self._transact(connection, mail)
+            except _NotAccepted:
+                log.info("smtp connection replaced")
+        # Not from the idle ones again: what ended the first has likely ended them all.
+        await self._transact(await self._connect(), mail)
         return None
 
-    @asynccontextmanager
-    async def _returning(self, client: aiosmtplib.SMTP) -> AsyncIterator[None]:
-        """Put ``client`` back among the idle ones after use, unless its state is in doubt (after a time-out, say)."""
-        sound = False
+    async def _transact(self, connection: SMTP, mail: Mail) -> None:
+        """Raises ``_NotAccepted`` where the same message may safely be given to another connection."""
         try:
-            yield
-            sound = True
-        except aiosmtplib.SMTPNotSupported:
-            sound = True
-            raise
-        except aiosmtplib.SMTPResponseException as error:
-            if error.code >= 400 and client.is_connected:
-                with suppress(aiosmtplib.SMTPException, OSError):
-                    await client.rset()
-                    sound = True
-            raise
-        finally:
-            if sound:
-                self._put_back(client)
+            await self._send(connection, mail)
+        except SMTPResponseException as error:
+            if error.code == _SERVICE_NOT_AVAILABLE or not await _reset(connection):
+                connection.close()
             else:
-                client.close()
+                self._keep(connection)
+            if error.code == _SERVICE_NOT_AVAILABLE:
+                raise _NotAccepted from error
+            raise
+        except BaseException:
+            # Whatever state the connection is in, it is not one to begin another message from.
+            connection.close()
+            raise
+        self._keep(connection)
 
-    def _put_back(self, client: aiosmtplib.SMTP) -> None:
-        if client.is_connected:
-            loop = asyncio.get_running_loop()
-            self._idle[client] = loop.call_later(self._idle_seconds, self._expire, client)
+    async def _send(self, connection: SMTP, mail: Mail) -> None:
+        if mail.needs_utf8 and not connection.supports_extension("smtputf8"):
+            raise SMTPRecipientRefused(553, "the server lacks SMTPUTF8", mail.recipient)
+        encoding = "utf-8" if mail.needs_utf8 else "ascii"
+        try:
+            await connection.mail(mail.sender, options=["SMTPUTF8"] if mail.needs_utf8 else [], encoding=encoding)
+            await connection.rcpt(mail.recipient, encoding=encoding)
+        except SMTPServerDisconnected as error:
+            raise _NotAccepted from error
+        # From here on a lost connection leaves it open whether the message was taken; twice would be worse than
+        # an error, after which the user asks again.
+        await connection.data(mail.content)
 
-    def _expire(self, client: aiosmtplib.SMTP) -> None:
-        del self._idle[client]
-        self._part_later(client)
-
-    def _part_later(self, client: aiosmtplib.SMTP) -> None:
-        parting = asyncio.create_task(self._part(client))
-        self._partings.add(parting)
-        parting.add_done_callback(self._partings.discard)
-
-    async def _part(self, client: aiosmtplib.SMTP) -> None:
-        with suppress(aiosmtplib.SMTPException, OSError):
-            await client.quit(timeout=min(self._timeout, 2))
-        client.close()
-
-    async def _connect(self) -> aiosmtplib.SMTP:
-        url = self._url
-        client = aiosmtplib.SMTP(
-            hostname=url.host,
-            port=url.port,
-            local_hostname=self._hello,
-            timeout=self._timeout,
-            use_tls=url.scheme == "smtps",
-            start_tls=False,  # decided below, when it is known where the connection leads
+    async def _connect(self) -> SMTP:
+        server = self._server
+        connection = SMTP(
+            hostname=server.host,
+            port=server.port,
+            local_hostname=self._ehlo_name,
+            timeout=self._timeout_seconds,
+            use_tls=server.encryption == "tls",
+            start_tls=False,
             tls_context=self._verifying,
         )
         try:
-            await client.connect()
-            await client.ehlo()
-            if url.scheme != "smtps":
-                must = url.scheme == "smtp+starttls" or (url.username != "" and not _leads_to_loopback(client))
-                if must or client.supports_extension("starttls"):
-                    await client.starttls(tls_context=self._verifying if must else self._unverifying)
-                    await client.ehlo()
-            if url.username:
-                await client.login(url.username, url.password)
+            await connection.connect()
+            await connection.ehlo()
+            await self._encrypt_and_log_in(connection)
         except BaseException:
-            client.close()
+            connection.close()
             raise
-        return client
+        return connection
+
+    async def _encrypt_and_log_in(self, connection: SMTP) -> None:
+        server = self._server
+        here = ip_address(connection.get_transport_info("peername")[0].partition("%")[0]).is_loopback
+        keeps_secret = bool(server.username) and not here
+        if server.encryption == "starttls" or (
+            server.encryption == "opportunistic" and (keeps_secret or connection.supports_extension("starttls"))
+        ):
+            is_verified = keeps_secret or server.encryption == "starttls"
+            # Raises SMTPException if it is not offered.
+            await connection.starttls(tls_context=self._verifying if is_verified else self._unverifying)
+            await connection.ehlo()
+        if server.username:
+            await connection.login(server.username, server.password)
+
+    def _take_idle(self) -> SMTP | None:
+        while self._idle:
+            connection = self._idle.pop()
+            self._retirements.pop(connection).cancel()
+            if connection.is_connected:
+                return connection
+        return None
+
+    def _keep(self, connection: SMTP) -> None:
+        if connection.is_connected:
+            self._idle.append(connection)
+            loop = asyncio.get_running_loop()
+            self._retirements[connection] = loop.call_later(self._idle_seconds, self._retire, connection)
+
+    def _retire(self, connection: SMTP) -> None:
+        self._idle.remove(connection)
+        self._retirements.pop(connection).cancel()
+        goodbye = asyncio.get_running_loop().create_task(_quit(connection))
+        self._goodbyes.add(goodbye)
+        goodbye.add_done_callback(self._goodbyes.discard)
 
 
-async def _transact(client: aiosmtplib.SMTP, mail: EmailMessage) -> None:
-    """One mail transaction (RFC 5321, 3.3)."""
-    sender, recipient = (mail[header].addresses[0].addr_spec for header in ("From", "To"))
-    if (sender + recipient).isascii():
-        encoding, options, policy = "ascii", [], SMTP
-    elif client.supports_extension("smtputf8"):
-        encoding, options, policy = "utf-8", ["SMTPUTF8", "BODY=8BITMIME"], SMTPUTF8
-    else:
-        raise aiosmtplib.SMTPNotSupported("The server has no SMTPUTF8")
-    accepting = False
+@asynccontextmanager
+async def open_smtp(
+    server: SmtpServer, *, ehlo_name: str, timeout_ms: int, max_connections: int, ca_file: Path | None = None
+) -> AsyncIterator[SmtpConnections]:
+    connections = SmtpConnections(
+        server, ehlo_name=ehlo_name, timeout_ms=timeout_ms, max_connections=max_connections, ca_file=ca_file
+    )
     try:
-        await client.mail(sender, options=options, encoding=encoding)
-        await client.rcpt(recipient, encoding=encoding)
-        accepting = True
-        await client.data(mail.as_bytes(policy=policy))
-    except aiosmtplib.SMTPServerDisconnected as error:
-        if accepting:
-            raise
-        raise _GoneBeforeAccepting from error
-    except aiosmtplib.SMTPResponseException as error:
-        if error.code != _CLOSING:
-            raise
-        raise _GoneBeforeAccepting from error
+        yield connections
+    finally:
+        await connections.aclose()
 
 
-def _leads_to_loopback(client: aiosmtplib.SMTP) -> bool:
-    return ip_address(client.get_transport_info("peername")[0].partition("%")[0]).is_loopback
+async def _reset(connection: SMTP) -> bool:
+    """Forget a refused envelope; whether the connection is good for another."""
+    try:
+        await connection.rset()
+    except (SMTPException, OSError):
+        return False
+    return True
+
+
+async def _quit(connection: SMTP) -> None:
+    try:
+        await connection.quit(timeout=_QUIT_SECONDS)
+    except (SMTPException, OSError):
+        log.debug("smtp server did not say goodbye")
+    finally:
+        connection.close()
