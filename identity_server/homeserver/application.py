@@ -1,0 +1,72 @@
+"""The homeserver's composition root: from settings to a running application."""
+
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from identity_server import __version__
+from identity_server.homeserver.accounts.passwords import Passwords
+from identity_server.homeserver.keys import load_server_keys
+from identity_server.homeserver.rates import homeserver_rates
+from identity_server.homeserver.routes import ROUTERS
+from identity_server.matrix.errors import MissingParam
+from identity_server.runtime import health
+from identity_server.runtime.clock import Clock, SystemClock
+from identity_server.runtime.database import Database
+from identity_server.runtime.edge import Edge
+from identity_server.runtime.errors import render_errors
+from identity_server.runtime.migrations import prepare
+from identity_server.runtime.rate_limits import RateLimits
+from identity_server.runtime.resources import Resources
+from identity_server.runtime.tokens import Entropy, SystemEntropy
+from identity_server.settings import Settings
+
+State = MutableMapping[str, Any]
+
+
+@asynccontextmanager
+async def open_homeserver(
+    settings: Settings, *, clock: Clock | None = None, entropy: Entropy | None = None, **parts: Any
+) -> AsyncIterator[dict[str, Any]]:
+    """What the homeserver keeps open, by name; ``parts`` replace what would be opened under the same name."""
+    clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    async with AsyncExitStack() as stack:
+        database = Database(settings.homeserver_database_url, pool_size=settings.database.pool_size)
+        stack.push_async_callback(database.close)
+        await prepare(database, "homeserver")
+        limits = RateLimits(homeserver_rates(settings.rate_limits))
+        passwords = parts.get("passwords") or Passwords(entropy)
+        stack.callback(passwords.close)
+        yield {
+            "resources": Resources(settings, database, clock, entropy, limits),
+            "server_keys": load_server_keys(
+                settings.homeserver.name, settings.homeserver_data_dir / "signing.key", entropy
+            ),
+            **parts,
+            "passwords": passwords,
+        }
+
+
+def homeserver_application(
+    settings: Settings, *, clock: Clock | None = None, entropy: Entropy | None = None, **parts: Any
+) -> ASGIApp:
+    """The homeserver: the Client-Server API and the Server-Server API, for whichever port it is reached through."""
+
+    def lifespan(_app: FastAPI) -> AbstractAsyncContextManager[dict[str, Any]]:
+        return open_homeserver(settings, clock=clock, entropy=entropy, **parts)
+
+    app = FastAPI(
+        title="Homeserver",
+        version=__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    for router in (*ROUTERS, health.router):
+        app.include_router(router)
+    render_errors(app, missing=MissingParam)
+    return Edge(app, max_body_bytes=settings.server.max_body_bytes)

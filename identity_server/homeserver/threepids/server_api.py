@@ -1,0 +1,57 @@
+"""Third-party identifiers bound elsewhere (Server-Server API, "Third-party invites")."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from identity_server.homeserver.threepids.onbind import Invite, keep_notice
+from identity_server.matrix.errors import InvalidParam
+from identity_server.matrix.identifiers import Opaque, RoomID, Text, UserID
+from identity_server.matrix.threepid import canonical
+from identity_server.runtime.dependencies import Limits, Now, OpenSettings, Source, Transaction
+from identity_server.runtime.requests import Body, JsonRoute
+
+router = APIRouter(prefix="/_matrix/federation/v1/3pid", tags=["threepids"], route_class=JsonRoute)
+
+Name = Annotated[Text, Field(min_length=1, max_length=255)]
+
+
+class Signed(Body):
+    mxid: UserID
+    token: Opaque
+    signatures: dict[str, dict[str, str]]
+
+
+class ToldInvite(Body):
+    mxid: UserID
+    room_id: RoomID
+    sender: UserID
+    signed: Signed
+
+
+class BindingNotice(Body):
+    medium: Name
+    address: Name
+    mxid: UserID
+    invites: list[ToldInvite] = Field(default=[], max_length=1000)
+
+
+# PUT is the specification's; POST is what Synapse serves, and so what identity servers send.
+@router.put("/onbind")
+@router.post("/onbind")
+async def on_bind(
+    body: BindingNotice, session: Transaction, settings: OpenSettings, limits: Limits, source: Source, now_ms: Now
+) -> dict[str, Any]:
+    await limits.hit("onbind_per_source", source)
+    if any({invite.mxid, invite.signed.mxid} != {body.mxid} for invite in body.invites):
+        raise InvalidParam("An invite is for somebody else than the user who bound the address")
+    await keep_notice(
+        session,
+        body.mxid,
+        canonical(body.medium, body.address),
+        [Invite(invite.room_id, invite.sender, invite.signed.model_dump()) for invite in body.invites],
+        server_name=settings.homeserver.name,
+        now_ms=now_ms,
+    )
+    return {}
