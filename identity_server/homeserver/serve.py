@@ -57,7 +57,7 @@ async def serve_homeserver(
             }
             async with asyncio.TaskGroup() as group, _stopping(stop) as stopped:
                 for server, listener in servers.items():
-                    group.create_task(server.serve(sockets=[listener]))
+                    group.create_task(_to_the_end(server, listener))
                 for server in servers:
                     await server.up.wait()
                 log.info(
@@ -70,6 +70,17 @@ async def serve_homeserver(
                 finally:
                     for server in servers:
                         server.should_exit = True
+
+
+async def _to_the_end(server: "_Server", listener: socket.socket) -> None:
+    """Serve; when cancelled, finish what is under way first."""
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise
 
 
 def opened(app: ASGIApp, state: dict[str, Any]) -> ASGIApp:
@@ -90,7 +101,7 @@ def federation_tls(settings: Settings) -> tuple[ssl.SSLContext, Path | None]:
         context.load_cert_chain(homeserver.tls_certificate, homeserver.tls_key)
         return context, None
     names = [split_server_name(homeserver.name).host, "localhost", "127.0.0.1", "::1"]
-    if not _is_wildcard(homeserver.bind):
+    if homeserver.bind and not _is_wildcard(homeserver.bind):
         names.append(homeserver.bind)
     issue_certificate(load_authority(settings.homeserver_data_dir), context, names)
     return context, settings.homeserver_data_dir / CA_FILE

@@ -108,6 +108,17 @@ async def test_a_signal_ends_it_after_what_is_under_way(tmp_path: Path) -> None:
         assert (await under_way)["user_id"] == "@alice:localhost:8448"
 
 
+async def test_cancelling_ends_it_as_gently(tmp_path: Path) -> None:
+    serving, listening = await started(make_settings(tmp_path), asyncio.Event())
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening.client_port}") as client:
+        under_way = asyncio.create_task(register(client))
+        await asyncio.sleep(0.02)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert (await under_way)["user_id"] == "@alice:localhost:8448"
+
+
 async def test_a_port_that_is_taken_is_named(tmp_path: Path, listening: Listening) -> None:
     settings = make_settings(tmp_path / "second", port=listening.client_port)
     with pytest.raises(OSError, match=f"port {listening.client_port}"):
