@@ -33,7 +33,7 @@ _SHIPPED = Path(__file__).with_name("templates")
 _LAST_RESORT = "en"
 _SUBJECT = "Subject:"
 # What the inviter's side writes and our mail says; nothing else in a mail is of a stranger's making.
-_MAY_BE_MISSING = ("inviter_name", "room_name", "room_type")
+_NAMES = ("inviter_name", "room_name")
 _MAX_NAME_LENGTH = 60
 _INVISIBLE = ("Cc", "Cf", "Co", "Cs")
 _JOINERS = "\u200c\u200d"  # Persian, Hindi and emoji are misspelt without them
@@ -82,7 +82,7 @@ class Templates:
         subject, _, text = self._environment.get_template(f"{spoken}/{message}.txt").render(values).partition("\n")
         if not subject.startswith(_SUBJECT):
             raise ValueError(f'the first line of {spoken}/{message}.txt is not "Subject: …"')
-        subject = " ".join(subject.removeprefix(_SUBJECT).split())
+        subject = subject.removeprefix(_SUBJECT).strip()
         html = f"{spoken}/{message}.html"
         return Mail(
             subject,
@@ -162,7 +162,5 @@ def plain_name(name: str) -> str:
 
 
 def _values(language: str, context: Mapping[str, Any]) -> dict[str, Any]:
-    values = {**context, "language": language}
-    for key in _MAY_BE_MISSING:
-        values[key] = plain_name(values.get(key) or "")
-    return values
+    names = {key: plain_name(context.get(key) or "") for key in _NAMES}
+    return {"room_type": "", **context, **names, "language": language}
