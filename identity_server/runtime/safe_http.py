@@ -27,6 +27,7 @@ _MAX_IDLE_CONNECTIONS = 100
 _KEEP_ALIVE_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 _MAX_ADDRESSES = 8
+_IDEMPOTENT = {"GET", "HEAD", "PUT", "DELETE"}
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -133,7 +134,13 @@ class SafeHttp:
             content=content,
             extensions={"timeout": {"connect": _CONNECT_SECONDS}, "sni_hostname": endpoint.certificate_name},
         )
-        response = await self._pool.handle_async_request(request)
+        try:
+            response = await self._pool.handle_async_request(request)
+        except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
+            # A server may close an idle connection just when it is used again (RFC 9112, section 9.3.1).
+            if method not in _IDEMPOTENT:
+                raise
+            response = await self._pool.handle_async_request(request)
         try:
             body = bytearray()
             async for chunk in response.aiter_stream():
