@@ -10,7 +10,7 @@ from importlib.resources import files
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from identity_server.identity.web.languages import choose
 from identity_server.identity.web.wording import WORDING, Medium, Reason
@@ -108,13 +108,13 @@ def _render(template: str, server_name: str, accept_language: str | None, **valu
 
     def fill(sentence: str, **places: str) -> Markup:
         named = {place: Markup('<span class="name">{}</span>').format(value) for place, value in places.items()}
-        return Markup(sentence).format(server=Markup('<b class="name">{}</b>').format(server_name), **named)
+        return escape(sentence).format(server=Markup('<b class="name">{}</b>').format(server_name), **named)
 
     return _TEMPLATES.get_template(template).render(
         language=language,
         common=WORDING[language],
         server_name=server_name,
-        style=Markup(_STYLE),
+        style=_STYLE,
         fill=fill,
         **values,
     )

@@ -1,4 +1,7 @@
-"""What the pages say, in each language. ``{server}`` stands for the server's name, ``{host}`` for where a link leads."""
+"""What the pages say, in each language.
+
+``{server}`` stands for the server's name, ``{host}`` for where a link leads.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
