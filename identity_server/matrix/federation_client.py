@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from pydantic import TypeAdapter
+
 from identity_server.matrix import server_keys
 from identity_server.matrix.discovery import Discovery
 from identity_server.matrix.errors import BadGateway, Unauthorized
 from identity_server.matrix.http import Answer, Http, Unreachable
-from identity_server.matrix.identifiers import domain_of
+from identity_server.matrix.identifiers import UserID, domain_of
 
+_USER_ID: TypeAdapter[str] = TypeAdapter(UserID)
 _USERINFO = "/_matrix/federation/v1/openid/userinfo"
 _ONBIND = "/_matrix/federation/v1/3pid/onbind"
 # What an honest server sends is far smaller, and strangers can have us ask for these.
@@ -37,9 +40,9 @@ class FederationClient:
             user_id = answer.json()["sub"] if answer.status == 200 else None
         except (Unreachable, ValueError, KeyError, TypeError) as error:
             raise Unauthorized("The homeserver could not confirm the token") from error
-        if not isinstance(user_id, str) or not _belongs(user_id, server_name):
+        if not _belongs(user_id, server_name):
             raise Unauthorized("The homeserver does not know the token")
-        return user_id
+        return str(user_id)
 
     async def server_keys(self, server_name: str) -> Any:
         """The JSON that ``server_name`` serves, unchecked. Raises ``Unreachable``, ``BadGateway``, ``ValueError``."""
@@ -89,8 +92,8 @@ class FederationClient:
             raise Unreachable(f"{server_name}: no complete answer in time") from error
 
 
-def _belongs(user_id: str, server_name: str) -> bool:
+def _belongs(user_id: Any, server_name: str) -> bool:
     try:
-        return user_id.startswith("@") and domain_of(user_id) == server_name
+        return domain_of(_USER_ID.validate_python(user_id)) == server_name
     except ValueError:
         return False

@@ -14,10 +14,10 @@ SCHEME = "X-Matrix"
 _CREDENTIALS = re.compile(r"(?P<scheme>\S+) +(?P<parameters>.*)", re.DOTALL)
 # RFC 9110, section 11.2, with its optional white space; older servers leave colons unquoted. A separator must be
 # followed by a parameter or by the end, but empty elements of the list are allowed (section 5.6.1.2).
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = r"!#$%&'*+\-.^_`|~0-9A-Za-z"
 _PARAMETER = re.compile(
-    rf"(?P<name>{_TOKEN})[ \t]*=[ \t]*"
-    rf"(?:(?P<plain>(?:{_TOKEN}|:)+)|\"(?P<quoted>(?:[^\"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*)\")"
+    rf"(?P<name>[{_TOKEN}]+)[ \t]*=[ \t]*"
+    rf"(?:(?P<plain>[{_TOKEN}:]+)|\"(?P<quoted>(?:[^\"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t\x20-\x7e\x80-\xff])*)\")"
     r"[ \t]*(?:,[ \t,]*|\Z)"
 )
 _ESCAPED = re.compile(r"\\(.)")

@@ -25,7 +25,8 @@ _OUR_LIFETIME_MS = 24 * 3_600_000
 # "Servers MUST use the lesser of this field and 7 days into the future."
 _LONGEST_LIFETIME_MS = 7 * 86_400_000
 _PAUSE_MS = 30_000
-_MAX_SERVERS = 10_000
+_MAX_SERVERS = 2_000
+_MAX_KEYS = 50
 
 
 class InvalidServerKeys(Exception):
@@ -104,6 +105,8 @@ def check(answer: Any, server_name: str, *, now_ms: int) -> PublishedKeys:
         old_verify_keys = {
             key_id: OldVerifyKey(key, _timestamp(old[key_id]["expired_ts"])) for key_id, key in _keys(old).items()
         }
+        if len(verify_keys) + len(old_verify_keys) > _MAX_KEYS:
+            raise InvalidServerKeys("the server has more keys than are worth keeping")
         signed_with = answer["signatures"][server_name].keys() & verify_keys.keys()
         valid_until_ts = _timestamp(answer["valid_until_ts"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -108,7 +108,7 @@ class SafeHttp:
         except httpcore.TimeoutException as error:
             raise Unreachable(f"{step.endpoint.host_header}: cannot be connected to in time") from error
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise Unreachable(f"{step.endpoint.host_header}: {error or type(error).__name__}") from error
+            raise Unreachable(f"{step.endpoint.host_header}: {str(error) or type(error).__name__}") from error
         except ValueError as error:
             raise Unreachable(f"{step.endpoint.host_header}: no name that IDNA and TLS allow") from error
         return answer
@@ -171,7 +171,9 @@ def _step(url: str | httpx.URL) -> _Step:
     if parsed.scheme not in ("http", "https") or not parsed.raw_host:
         raise Unreachable("not an HTTP URL")
     host = parsed.raw_host.decode("ascii")
-    port = parsed.port or (443 if parsed.scheme == "https" else 80)
+    port = (443 if parsed.scheme == "https" else 80) if parsed.port is None else parsed.port
+    if not 0 < port < 65536:
+        raise Unreachable(f"{host}: not a port")
     return _Step(
         parsed.scheme, Endpoint(host, port, parsed.netloc.decode("ascii"), host), parsed.raw_path.decode("ascii")
     )
