@@ -13,8 +13,6 @@ this same machine.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -104,18 +102,20 @@ class SmtpConnections:
         self._goodbyes: set[asyncio.Task[None]] = set()
 
     async def deliver(self, mail: Mail) -> None:
-        """Hand ``mail`` to the server. Raises ``EmailSendError``."""
+        """Hand ``mail`` to the server.
+
+        Raises ``EmailSendError``; its cause may quote the address, but ``code`` (the server's reply) does not.
+        """
         domain = mail.recipient.rpartition("@")[2]
         share = self._domains.setdefault(domain, asyncio.Semaphore(self._slots_per_domain))
         try:
             async with asyncio.timeout(self._timeout_seconds), share, self._slots:
                 await self._deliver(mail)
+        except _NotAccepted as error:
+            raise EmailSendError("The email could not be sent") from error.__cause__
         except SMTPResponseException as error:
-            # The server's words may quote the address; its code does not.
-            log.warning("email refused", code=error.code)
             raise EmailSendError("The email was refused") from error
-        except (SMTPException, OSError, _NotAccepted) as error:
-            log.warning("email failed", error=type(error.__cause__ or error).__name__)
+        except (SMTPException, OSError) as error:
             raise EmailSendError("The email could not be sent") from error
 
     async def aclose(self) -> None:
@@ -139,12 +139,11 @@ class SmtpConnections:
         try:
             await self._send(connection, mail)
         except SMTPResponseException as error:
-            if error.code == _SERVICE_NOT_AVAILABLE or not await _reset(connection):
-                connection.close()
-            else:
-                self._keep(connection)
             if error.code == _SERVICE_NOT_AVAILABLE:
+                connection.close()
                 raise _NotAccepted from error
+            if await _reset(connection):
+                self._keep(connection)
             raise
         except BaseException:
             # Whatever state the connection is in, it is not one to begin another message from.
@@ -187,8 +186,7 @@ class SmtpConnections:
 
     async def _encrypt_and_log_in(self, connection: SMTP) -> None:
         server = self._server
-        here = ip_address(connection.get_transport_info("peername")[0].partition("%")[0]).is_loopback
-        keeps_secret = bool(server.username) and not here
+        keeps_secret = bool(server.username) and not _is_loopback(connection.get_transport_info("peername")[0])
         if server.encryption == "starttls" or (
             server.encryption == "opportunistic" and (keeps_secret or connection.supports_extension("starttls"))
         ):
@@ -221,25 +219,20 @@ class SmtpConnections:
         goodbye.add_done_callback(self._goodbyes.discard)
 
 
-@asynccontextmanager
-async def open_smtp(
-    server: SmtpServer, *, ehlo_name: str, timeout_ms: int, max_connections: int, ca_file: Path | None = None
-) -> AsyncIterator[SmtpConnections]:
-    connections = SmtpConnections(
-        server, ehlo_name=ehlo_name, timeout_ms=timeout_ms, max_connections=max_connections, ca_file=ca_file
-    )
-    try:
-        yield connections
-    finally:
-        await connections.aclose()
+def _is_loopback(peer: str) -> bool:
+    return ip_address(peer.partition("%")[0]).is_loopback
 
 
 async def _reset(connection: SMTP) -> bool:
-    """Forget a refused envelope; whether the connection is good for another."""
+    """Forget a refused envelope; whether the connection is good for another. If not, it is closed."""
     try:
         await connection.rset()
     except (SMTPException, OSError):
+        connection.close()
         return False
+    except BaseException:
+        connection.close()
+        raise
     return True
 
 
