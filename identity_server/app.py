@@ -7,13 +7,14 @@ here and in the two ``routes.py``. Whoever embeds or tests a server may hand in 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
 from identity_server import __version__
-from identity_server.identity.delivery.messages import open_outlet
+from identity_server.identity.delivery.outlet import Outlet, open_outlet
 from identity_server.identity.invites.onbind import ONBIND, send_onbind
 from identity_server.identity.invites.store_invite import INVITATION, send_invitation
 from identity_server.identity.lookup.peppers import Peppers, ensure_pepper
@@ -28,6 +29,7 @@ from identity_server.runtime.database import Database
 from identity_server.runtime.edge import Edge
 from identity_server.runtime.errors import render_errors
 from identity_server.runtime.federation import open_federation
+from identity_server.runtime.metrics import metrics_application
 from identity_server.runtime.migrations import prepare
 from identity_server.runtime.rate_limits import RateLimits
 from identity_server.runtime.resources import Resources
@@ -55,9 +57,13 @@ def identity_application(
             stack.push_async_callback(database.close)
             await prepare(database, "identity")
             await ensure_pepper(database, entropy, now_ms=clock.now_ms())
-            keyring = load_keyring(settings.server.name, settings.server.data_dir / "signing.key", entropy)
+            keyring = load_keyring(settings.server.name, settings.signing_key_file, entropy)
             federation = await stack.enter_async_context(open_federation(settings.federation, clock))
-            outlet = parts.get("outlet") or await stack.enter_async_context(open_outlet(settings, clock, entropy))
+            outlet: Outlet = (
+                parts["outlet"]
+                if "outlet" in parts
+                else await stack.enter_async_context(open_outlet(settings, clock, entropy))
+            )
             homeservers = parts.get("homeservers", federation.client)
             handlers = {
                 INVITATION: partial(send_invitation, outlet=outlet),
@@ -90,6 +96,23 @@ def identity_application(
     app = _fastapi("Identity server", lifespan, IDENTITY_ROUTERS)
     render_errors(app, missing=MissingParams)
     return Edge(app, max_body_bytes=settings.server.max_body_bytes)
+
+
+def admin_application(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
+    """Health, readiness and metrics, for whoever operates the server."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        database = Database(settings.database_url, pool_size=1)
+        clock, entropy = SystemClock(), SystemEntropy()
+        try:
+            yield {"resources": Resources(settings, database, clock, entropy, RateLimits(settings.rate_limits))}
+        finally:
+            await database.close()
+
+    app = _fastapi("Identity server: administration", lifespan, ())
+    app.mount("/metrics", metrics_application(metrics_folder))
+    return app
 
 
 def _fastapi(title: str, lifespan: Lifespan, routers: tuple[APIRouter, ...]) -> FastAPI:

@@ -6,6 +6,7 @@ milliseconds; in the code they are always milliseconds.
 """
 
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -166,8 +167,8 @@ class ReplicationSettings(Section):
 
 class CompatibilitySettings(Section):
     v1_api: Literal["off", "msisdn_only", "all"] = "off"
-    v1_callers: tuple[IPvAnyNetwork, ...] = ()
-    """If any are given, only these addresses may call the v1 API, which knows no tokens."""
+    v1_callers: tuple[IPvAnyNetwork, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+    """Only these addresses may call the v1 API, which knows no tokens."""
     query_token: Literal["off", "hash_details_only", "all"] = "hash_details_only"
     """Where an access token is accepted in the query string; homeservers still send it so to /hash_details."""
 
@@ -269,6 +270,10 @@ class Settings(BaseSettings):
     def our_names(self) -> frozenset[str]:
         """Every name by which a signed request may address the identity server."""
         return frozenset({self.server.name, urlsplit(self.public_base_url).netloc, *self.server.aliases})
+
+    @property
+    def signing_key_file(self) -> Path:
+        return self.server.data_dir / "signing.key"
 
     @property
     def database_url(self) -> str:

@@ -1,5 +1,6 @@
 """An identity server under test: a running application, everything about it that a test may turn, and a client."""
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Callable
@@ -48,6 +49,13 @@ class IdentityServer:
     def database(self) -> Database:
         database: Database = self.state["resources"].database
         return database
+
+    async def told(self) -> list[tuple[str, dict[str, Any]]]:
+        """What the homeservers have been told, once they have been."""
+        async with asyncio.timeout(10):
+            while not self.homeservers.told:
+                await asyncio.sleep(0.01)
+        return self.homeservers.told
 
     async def account(self, user_id: str = "@alice:hs.test") -> dict[str, str]:
         """The headers of somebody who has just registered."""
@@ -123,7 +131,6 @@ async def serving(app: ASGIApp) -> AsyncIterator[tuple[dict[str, Any], AsyncClie
         transport = ASGITransport(with_state, raise_app_exceptions=False)
         async with AsyncClient(transport=transport, base_url="https://is.test") as client:
             yield state, client
-
 
 
 MakeServer = Callable[..., AbstractAsyncContextManager[IdentityServer]]

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from identity_server.identity.accounts import api as accounts
 from identity_server.identity.bindings import api as bindings
+from identity_server.identity.compatibility import v1
 from identity_server.identity.invites import api as invites
 from identity_server.identity.lookup import api as lookup
 from identity_server.identity.signing import api as signing
@@ -40,4 +41,6 @@ ROUTERS = (
     bindings.router,
     invites.router,
     signing.by_id,
+    v1.msisdn,
+    v1.others,
 )

@@ -56,7 +56,8 @@ def _server_name(value: str) -> str:
     return value
 
 
-def _user_id(value: str) -> str:
+def check_user_id(value: str) -> str:
+    """``value``, if it is a user ID ("User Identifiers"); ``ValueError`` otherwise."""
     # Historical user IDs are accepted ("Historical User IDs"); only NUL and an empty localpart are not.
     if not value.startswith("@") or value[1:2] in ("", ":") or "\0" in value or len(value.encode()) > 255:
         raise ValueError("not a user ID")
@@ -85,7 +86,7 @@ def _text(value: str) -> str:
 
 
 ServerName = Annotated[str, AfterValidator(_server_name)]
-UserID = Annotated[str, AfterValidator(_user_id)]
+UserID = Annotated[str, AfterValidator(check_user_id)]
 RoomID = Annotated[str, AfterValidator(_room_id)]
 # `sid`, `client_secret` and invite tokens (Identity Service API).
 Opaque = Annotated[str, AfterValidator(_opaque)]

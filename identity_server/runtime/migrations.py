@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
+from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from alembic import command
 from identity_server.runtime.database import Database
 
 Schema = Literal["identity", "homeserver"]

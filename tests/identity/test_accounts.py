@@ -5,7 +5,9 @@ OPENID = {"access_token": "openid:@alice:hs.test", "matrix_server_name": "hs.tes
 
 
 async def test_an_openid_token_is_exchanged_for_an_access_token(server: IdentityServer) -> None:
-    answer = await server.client.post(f"{ACCOUNT}/register", json={**OPENID, "expires_in": 3600, "token_type": "Bearer"})
+    answer = await server.client.post(
+        f"{ACCOUNT}/register", json={**OPENID, "expires_in": 3600, "token_type": "Bearer"}
+    )
     assert answer.status_code == 200
     assert answer.json()["token"] == answer.json()["access_token"]
     headers = {"Authorization": f"Bearer {answer.json()['token']}"}
@@ -36,7 +38,12 @@ async def test_a_missing_field_is_named(server: IdentityServer) -> None:
 
 
 async def test_without_a_token_or_with_an_unknown_one_nobody_is_known(server: IdentityServer) -> None:
-    for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic abc"}, {"Authorization": "Bearer"}):
+    for headers in (
+        {},
+        {"Authorization": "Bearer nonsense"},
+        {"Authorization": "Basic abc"},
+        {"Authorization": "Bearer"},
+    ):
         answer = await server.client.get(ACCOUNT, headers=headers)
         assert (answer.status_code, answer.json()["errcode"]) == (401, "M_UNAUTHORIZED")
 

@@ -109,7 +109,9 @@ async def test_others_may_not_unbind(server: IdentityServer) -> None:
     assert await server.found(headers, "alice@example.org") == {"alice@example.org": ALICE}
 
 
-@pytest.mark.parametrize("mxid", ["", "alice", "@alice", "@:hs.test", "@alice:", "@a\0b:hs.test", "@" + "a" * 255 + ":b"])
+@pytest.mark.parametrize(
+    "mxid", ["", "alice", "@alice", "@:hs.test", "@alice:", "@a\0b:hs.test", "@" + "a" * 255 + ":b"]
+)
 async def test_what_is_no_user_id_is_refused(server: IdentityServer, mxid: str) -> None:
     headers = await server.account(ALICE)
     claim = {"sid": "a", "client_secret": "b", "mxid": mxid}
@@ -119,8 +121,7 @@ async def test_what_is_no_user_id_is_refused(server: IdentityServer, mxid: str) 
 
 async def test_the_homeserver_is_told_of_a_binding(server: IdentityServer) -> None:
     await server.bound(ALICE)
-    await server.state["tasks"].run_due()
-    [(homeserver, notice)] = server.homeservers.told
+    [(homeserver, notice)] = await server.told()
     assert homeserver == "hs.test"
     assert {key: notice[key] for key in ("medium", "address", "mxid", "invites")} == {
         **THREEPID,

@@ -37,11 +37,14 @@ async def test_an_unknown_pepper_is_answered_with_the_right_one(server: Identity
     answer = await look_up(server, headers, algorithm="sha256", pepper="stale", addresses=[])
     details = (await server.client.get(f"{V2}/hash_details", headers=headers)).json()
     assert answer.status_code == 400
-    assert answer.json().items() >= {
-        "errcode": "M_INVALID_PEPPER",
-        "algorithm": "sha256",
-        "lookup_pepper": details["lookup_pepper"],
-    }.items()
+    assert (
+        answer.json().items()
+        >= {
+            "errcode": "M_INVALID_PEPPER",
+            "algorithm": "sha256",
+            "lookup_pepper": details["lookup_pepper"],
+        }.items()
+    )
 
 
 async def test_both_case_foldings_find_an_address(server: IdentityServer) -> None:
@@ -64,7 +67,14 @@ async def test_where_configured_addresses_are_looked_up_in_the_clear(make_server
     async with make_server(lookup={"algorithms": ["sha256", "none"]}) as server:
         headers = await server.bound("@alice:hs.test")
         pepper = (await server.client.get(f"{V2}/hash_details", headers=headers)).json()["lookup_pepper"]
-        asked = ["Alice@Example.org email", "nobody@example.org email", "nonsense", "x\0@y.z email", "12 \0", "12 msisdn"]
+        asked = [
+            "Alice@Example.org email",
+            "nobody@example.org email",
+            "nonsense",
+            "x\0@y.z email",
+            "12 \0",
+            "12 msisdn",
+        ]
         answer = await look_up(server, headers, algorithm="none", pepper=pepper, addresses=asked)
     assert answer.json() == {"mappings": {"Alice@Example.org email": "@alice:hs.test"}}
 
@@ -75,10 +85,10 @@ async def test_many_addresses_are_looked_up_at_once_and_each_is_answered_once(se
     ours = hashed("alice@example.org", "email", pepper)
     others = [hashed(f"{n}@example.org", "email", pepper) for n in range(9_996)]
     odd = ["", "\0" * 43, "é" * 43]
-    answer = await look_up(server, headers, algorithm="sha256", pepper=pepper, addresses=[ours, ours, *others[:-1], *odd])
-    assert answer.text == '{"mappings":{"%s":"@alice:hs.test"}}' % ours or answer.json() == {
-        "mappings": {ours: "@alice:hs.test"}
-    }
+    answer = await look_up(
+        server, headers, algorithm="sha256", pepper=pepper, addresses=[ours, ours, *others[:-1], *odd]
+    )
+    assert answer.json() == {"mappings": {ours: "@alice:hs.test"}}
     assert answer.text.count(ours) == 1
     answer = await look_up(server, headers, algorithm="sha256", pepper=pepper, addresses=[*others, *others[:5]])
     assert (answer.status_code, answer.json()["errcode"]) == (413, "M_TOO_LARGE")
@@ -98,6 +108,8 @@ async def test_many_addresses_are_looked_up_at_once_and_each_is_answered_once(se
         ({"algorithm": "sha256", "pepper": "x", "addresses": {"a": "b"}}, "M_INVALID_PARAM"),
     ],
 )
-async def test_a_malformed_lookup_says_what_is_wrong(server: IdentityServer, body: dict[str, Any], errcode: str) -> None:
+async def test_a_malformed_lookup_says_what_is_wrong(
+    server: IdentityServer, body: dict[str, Any], errcode: str
+) -> None:
     answer = await look_up(server, await server.account(), **body)
     assert (answer.status_code, answer.json()["errcode"]) == (400, errcode)

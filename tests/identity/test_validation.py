@@ -45,7 +45,9 @@ async def test_the_digits_in_the_sms_prove_the_phone_number(server: IdentityServ
     assert (answer.json()["medium"], answer.json()["address"]) == ("msisdn", "447700900001")
 
 
-@pytest.mark.parametrize("address", ["", "alice", "alice@", "@example.org", "a b@c.d", "a@b@c", "a@b..c", "a@b\r\nBcc: x"])
+@pytest.mark.parametrize(
+    "address", ["", "alice", "alice@", "@example.org", "a b@c.d", "a@b@c", "a@b..c", "a@b\r\nBcc: x"]
+)
 async def test_what_is_no_email_address_is_refused(server: IdentityServer, address: str) -> None:
     answer = await server.client.post(
         f"{V2}/validate/email/requestToken", json={**EMAIL, "email": address}, headers=await server.account()
@@ -82,7 +84,9 @@ async def test_what_is_no_phone_number_is_refused(server: IdentityServer, number
         ("next_link", 7),
     ],
 )
-async def test_a_wrong_parameter_is_refused_and_sends_nothing(server: IdentityServer, field: str, value: object) -> None:
+async def test_a_wrong_parameter_is_refused_and_sends_nothing(
+    server: IdentityServer, field: str, value: object
+) -> None:
     answer = await server.client.post(
         f"{V2}/validate/email/requestToken", json={**EMAIL, field: value}, headers=await server.account()
     )
@@ -104,9 +108,7 @@ async def test_each_send_attempt_sends_one_message_and_a_higher_one_another(serv
 
 async def test_the_same_request_many_times_at_once_sends_one_message(server: IdentityServer) -> None:
     headers = await server.account()
-    requests = (
-        server.client.post(f"{V2}/validate/email/requestToken", json=EMAIL, headers=headers) for _ in range(10)
-    )
+    requests = (server.client.post(f"{V2}/validate/email/requestToken", json=EMAIL, headers=headers) for _ in range(10))
     answers = await asyncio.gather(*requests)
     assert ({answer.status_code for answer in answers}, len({answer.json()["sid"] for answer in answers})) == ({200}, 1)
     assert len(server.outlet.sent) == 1
@@ -141,7 +143,9 @@ async def test_a_message_that_cannot_be_sent_is_said_and_may_be_tried_again(serv
 async def test_a_wrong_token_is_incorrect_and_too_many_end_the_session(make_server: MakeServer) -> None:
     async with make_server(validation={"max_wrong_tokens": 3}) as server:
         headers = await server.account()
-        sid = (await server.client.post(f"{V2}/validate/msisdn/requestToken", json=PHONE, headers=headers)).json()["sid"]
+        sid = (await server.client.post(f"{V2}/validate/msisdn/requestToken", json=PHONE, headers=headers)).json()[
+            "sid"
+        ]
 
         async def submit(token: str) -> tuple[int, str]:
             body = {"sid": sid, "client_secret": "secret", "token": token}
@@ -184,7 +188,10 @@ async def test_a_session_lives_a_day_from_its_last_change(server: IdentityServer
     answer = await server.client.get(f"{V2}/3pid/getValidated3pid", params=session, headers=headers)
     assert answer.status_code == 200
     server.clock.advance(hours=0.2)
-    for method, path, kind in (("GET", "/3pid/getValidated3pid", "params"), ("POST", "/validate/email/submitToken", "json")):
+    for method, path, kind in (
+        ("GET", "/3pid/getValidated3pid", "params"),
+        ("POST", "/validate/email/submitToken", "json"),
+    ):
         answer = await server.client.request(method, V2 + path, headers=headers, **{kind: body})
         assert (answer.status_code, answer.json()["errcode"]) == (400, "M_SESSION_EXPIRED")
     again = await server.client.post(f"{V2}/validate/email/requestToken", json=EMAIL, headers=headers)

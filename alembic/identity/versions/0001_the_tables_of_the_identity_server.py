@@ -65,8 +65,8 @@ def upgrade() -> None:
         sa.Column("ts", Integer64, nullable=False),
         sa.Column("not_before", Integer64),
         sa.Column("not_after", Integer64),
-        sa.Column("key_id", sa.Text, nullable=False),
-        sa.Column("signature", sa.Text, nullable=False),
+        sa.Column("key_id", sa.Text),
+        sa.Column("signature", sa.Text),
     )
     op.create_table(
         "associations",

@@ -15,7 +15,10 @@ class LogHead(Table):
 
 
 class LogEntry(Table):
-    """What this server has stated, in order; never changed. ``user_id`` is null in a tombstone."""
+    """What this server has stated, in order; never changed. ``user_id`` is null in a tombstone.
+
+    ``signature`` is null in what was imported: that is signed when a peer first asks for it.
+    """
 
     __tablename__ = "association_log"
 
@@ -26,8 +29,8 @@ class LogEntry(Table):
     ts: Mapped[int]
     not_before: Mapped[int | None]
     not_after: Mapped[int | None]
-    key_id: Mapped[str]
-    signature: Mapped[str]
+    key_id: Mapped[str | None]
+    signature: Mapped[str | None]
 
 
 class CurrentAssociation(Table):

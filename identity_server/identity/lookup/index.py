@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from identity_server.identity.associations.store import Current
+from identity_server.identity.associations.store import Bound, Current
 from identity_server.identity.lookup import store
 from identity_server.identity.lookup.pepper import lookup_hash, spellings
 from identity_server.matrix.threepid import Threepid
@@ -20,6 +20,17 @@ async def reindex(session: AsyncSession, threepid: Threepid, before: Current | N
             await store.put_hashes(session, live.slot, _hashes(gone, threepid, live.pepper), None)
         elif gone:
             await store.remove_hashes(session, live.slot, _hashes(gone, threepid, live.pepper))
+
+
+async def index_bulk(session: AsyncSession, stated: list[Bound]) -> None:
+    """Make addresses findable of which nothing was known before, many at once."""
+    for live in await store.live_peppers(session):
+        rows = sorted(
+            (lookup_hash(address, bound.threepid.medium, live.pepper), bound.user_id)
+            for bound in stated
+            for address in spellings(bound.threepid, bound.spelling)
+        )
+        await store.add_hashes(session, live.slot, rows)
 
 
 def _hashes(addresses: set[str], threepid: Threepid, pepper: str) -> list[str]:

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from sqlalchemy import delete, select, tuple_, update
@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity_server.identity.associations.models import CurrentAssociation
 from identity_server.identity.lookup.models import SLOTS, Pepper
 from identity_server.matrix.threepid import Threepid
-from identity_server.runtime.database import insert
+from identity_server.runtime.database import insert, insert_missing
 
 State = Literal["building", "current", "retiring"]
 
@@ -52,6 +52,11 @@ async def put_hashes(session: AsyncSession, slot: int, hashes: Iterable[str], us
         .values([{"hash": hash_, "user_id": user_id} for hash_ in hashes])
         .on_conflict_do_update(index_elements=["hash"], set_={"user_id": user_id})
     )
+
+
+async def add_hashes(session: AsyncSession, slot: int, rows: Iterable[Sequence[str]]) -> None:
+    """Add ``(hash, user ID)`` rows, leaving alone those that are there."""
+    await insert_missing(session, SLOTS[slot], ({"hash": hash_, "user_id": user_id} for hash_, user_id in rows))
 
 
 async def remove_hashes(session: AsyncSession, slot: int, hashes: Iterable[str]) -> None:

@@ -6,15 +6,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from identity_server.identity.access.current import Account
-from identity_server.identity.delivery.outlet import OpenOutlet
+from identity_server.identity.delivery.outlet import OpenOutlet, Outlet
 from identity_server.identity.terms.signed import SignedAccount
 from identity_server.identity.validation.email import email_request, email_sender
 from identity_server.identity.validation.msisdn import msisdn_request, msisdn_sender, number_prefix
 from identity_server.identity.validation.request_token import Send, TokenRequest, check_next_link, request_token
 from identity_server.identity.validation.submit_token import proven, submit_token
 from identity_server.matrix.identifiers import Opaque, Text
-from identity_server.matrix.threepid import MSISDN
 from identity_server.runtime.dependencies import (
     Limits,
     Now,
@@ -76,9 +74,8 @@ async def request_email_token(
     outlet: OpenOutlet,
     source: Source,
 ) -> dict[str, str]:
-    wanted = email_request(body.email, body.client_secret, body.send_attempt, body.next_link, resources.entropy)
-    send = email_sender(outlet, resources.settings, request.headers.get("accept-language"))
-    return {"sid": await _request(wanted, send, resources, account, source)}
+    await resources.limits.hit("request_token_per_account", account.user_id)
+    return {"sid": await ask_for_email_token(body, request, resources, outlet, source)}
 
 
 @router.post("/validate/msisdn/requestToken")
@@ -90,21 +87,35 @@ async def request_msisdn_token(
     outlet: OpenOutlet,
     source: Source,
 ) -> dict[str, str]:
+    await resources.limits.hit("request_token_per_account", account.user_id)
+    return {"sid": await ask_for_msisdn_token(body, request, resources, outlet, source)}
+
+
+async def ask_for_email_token(
+    body: EmailTokenRequest, request: Request, resources: Resources, outlet: Outlet, source: str
+) -> str:
+    """The session's ID."""
+    wanted = email_request(body.email, body.client_secret, body.send_attempt, body.next_link, resources.entropy)
+    send = email_sender(outlet, resources.settings, request.headers.get("accept-language"))
+    return await _ask(wanted, send, resources, source)
+
+
+async def ask_for_msisdn_token(
+    body: MsisdnTokenRequest, request: Request, resources: Resources, outlet: Outlet, source: str
+) -> str:
+    """The session's ID."""
     wanted = msisdn_request(
         body.country, body.phone_number, body.client_secret, body.send_attempt, body.next_link, resources.entropy
     )
+    await resources.limits.hit("request_token_per_prefix", number_prefix(wanted.threepid.address))
     send = msisdn_sender(outlet, resources.settings, request.headers.get("accept-language"))
-    return {"sid": await _request(wanted, send, resources, account, source)}
+    return await _ask(wanted, send, resources, source)
 
 
-async def _request(wanted: TokenRequest, send: Send, resources: Resources, account: Account | None, source: str) -> str:
+async def _ask(wanted: TokenRequest, send: Send, resources: Resources, source: str) -> str:
     settings, limits = resources.settings, resources.limits
     check_next_link(wanted.next_link, settings=settings.validation, public_base_url=settings.public_base_url)
     await limits.hit("request_token_per_source", source)
-    if account is not None:
-        await limits.hit("request_token_per_account", account.user_id)
-    if wanted.threepid.medium == MSISDN:
-        await limits.hit("request_token_per_prefix", number_prefix(wanted.threepid.address))
     await limits.hit("request_token_per_address", " ".join(wanted.threepid))
     return await request_token(
         wanted,

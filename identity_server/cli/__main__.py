@@ -1,0 +1,3 @@
+from identity_server.cli.main import main
+
+main()

@@ -1,0 +1,23 @@
+"""`identity-server serve` and `identity-server homeserver`."""
+
+import os
+
+import typer
+
+from identity_server.cli.context import fail, run, settings_of
+from identity_server.homeserver.serve import serve_homeserver
+from identity_server.serve import serve_identity
+
+
+def serve(context: typer.Context) -> None:
+    """Run the identity server until it is stopped."""
+    settings = settings_of(context)
+    if context.obj is not None:
+        os.environ["IDENTITY_SERVER_CONFIG"] = str(context.obj)  # for the workers, which read it themselves
+    if not serve_identity(settings):
+        fail("the identity server could not start; the lines above say why")
+
+
+def homeserver(context: typer.Context) -> None:
+    """Run the bundled homeserver until it is stopped."""
+    run(serve_homeserver(settings_of(context)))

@@ -1,0 +1,180 @@
+"""The v1 API, which the specification has dropped, for those who still call it.
+
+It knows no access tokens, so ``compatibility.v1_api`` is off by default, and only the addresses in
+``compatibility.v1_callers`` may call: homeservers that let phone numbers be validated here
+(``account_threepid_delegates``) need ``msisdn_only``. The functions are those of v2; only the door is another.
+"""
+
+from ipaddress import ip_address
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from identity_server.identity.bindings.api import Claim, unbind_3pid
+from identity_server.identity.bindings.bind import bind
+from identity_server.identity.delivery.outlet import OpenOutlet
+from identity_server.identity.invites.accept import sign_acceptance
+from identity_server.identity.invites.api import Acceptance, is_ephemeral_key_valid
+from identity_server.identity.lookup.store import users_of
+from identity_server.identity.signing.api import get_public_key, is_public_key_valid
+from identity_server.identity.signing.keyring import OpenKeyring
+from identity_server.identity.validation.api import (
+    EmailTokenRequest,
+    MsisdnTokenRequest,
+    SubmittedToken,
+    ask_for_email_token,
+    ask_for_msisdn_token,
+)
+from identity_server.identity.validation.submit_token import proven, submit_token
+from identity_server.identity.web.api import open_link
+from identity_server.matrix.errors import Forbidden, MatrixError, Unrecognized
+from identity_server.matrix.identifiers import Opaque, Text
+from identity_server.matrix.threepid import Threepid, canonical
+from identity_server.runtime.dependencies import (
+    Now,
+    OpenResources,
+    OpenSettings,
+    OpenTasks,
+    Reading,
+    Source,
+    Transaction,
+)
+from identity_server.runtime.requests import Body, JsonOrFormRoute
+
+_PREFIX = "/_matrix/identity/api/v1"
+
+
+async def may_call(settings: OpenSettings, source: Source, request: Request) -> None:
+    """Raises ``Unrecognized`` where the route is switched off, ``Forbidden`` for callers that are not listed."""
+    offered = settings.compatibility.v1_api
+    if offered == "off" or (offered == "msisdn_only" and request.scope["route"] not in msisdn.routes):
+        raise Unrecognized("Unrecognized request")
+    try:
+        caller = ip_address(source)
+    except ValueError as error:
+        raise Forbidden("Callers of the v1 API are known by their address") from error
+    if not any(caller in network for network in settings.compatibility.v1_callers):
+        raise Forbidden("This address may not call the v1 API")
+
+
+# What a homeserver needs to have phone numbers validated here.
+msisdn = APIRouter(prefix=_PREFIX, tags=["v1"], route_class=JsonOrFormRoute, dependencies=[Depends(may_call)])
+# All the rest.
+others = APIRouter(prefix=_PREFIX, tags=["v1"], route_class=JsonOrFormRoute, dependencies=[Depends(may_call)])
+
+
+@msisdn.post("/validate/msisdn/requestToken")
+async def request_msisdn_token(
+    body: MsisdnTokenRequest, request: Request, resources: OpenResources, outlet: OpenOutlet, source: Source
+) -> dict[str, str]:
+    return {"sid": await ask_for_msisdn_token(body, request, resources, outlet, source)}
+
+
+@msisdn.post("/validate/msisdn/submitToken")
+async def submit_msisdn_token(
+    body: SubmittedToken, session: Transaction, resources: OpenResources, source: Source
+) -> dict[str, bool]:
+    return await _submit("msisdn", body, session, resources, source)
+
+
+@msisdn.get("/3pid/getValidated3pid")
+async def get_validated_3pid(
+    sid: Opaque, client_secret: Opaque, session: Reading, settings: OpenSettings, now_ms: Now
+) -> dict[str, Any]:
+    found, validated_ts = await proven(session, sid, client_secret, settings=settings.validation, now_ms=now_ms)
+    return {"medium": found.threepid.medium, "address": found.threepid.address, "validated_at": validated_ts}
+
+
+@others.get("")
+async def ping() -> dict[str, Any]:
+    return {}
+
+
+@others.post("/validate/email/requestToken")
+async def request_email_token(
+    body: EmailTokenRequest, request: Request, resources: OpenResources, outlet: OpenOutlet, source: Source
+) -> dict[str, str]:
+    return {"sid": await ask_for_email_token(body, request, resources, outlet, source)}
+
+
+@others.post("/validate/email/submitToken")
+async def submit_email_token(
+    body: SubmittedToken, session: Transaction, resources: OpenResources, source: Source
+) -> dict[str, bool]:
+    return await _submit("email", body, session, resources, source)
+
+
+async def _submit(
+    medium: str, body: SubmittedToken, session: AsyncSession, resources: OpenResources, source: str
+) -> dict[str, bool]:
+    await resources.limits.hit("submit_token_per_source", source)
+    await submit_token(
+        session,
+        medium,
+        body.sid,
+        body.client_secret,
+        body.token,
+        settings=resources.settings.validation,
+        now_ms=resources.clock.now_ms(),
+    )
+    return {"success": True}
+
+
+@others.post("/3pid/bind")
+async def bind_3pid(
+    body: Claim, session: Transaction, settings: OpenSettings, keyring: OpenKeyring, tasks: OpenTasks, now_ms: Now
+) -> dict[str, Any]:
+    return await bind(
+        session,
+        body.sid,
+        body.client_secret,
+        body.mxid,
+        settings=settings.validation,
+        keyring=keyring,
+        tasks=tasks,
+        now_ms=now_ms,
+    )
+
+
+class BulkLookup(Body):
+    threepids: list[Annotated[list[Text], Field(min_length=2, max_length=2)]]
+
+
+@others.get("/lookup")
+async def look_up(medium: Text, address: Text, session: Reading) -> dict[str, Any]:
+    threepid = canonical(medium, address)
+    users = await users_of(session, [threepid])
+    return {"medium": medium, "address": address, "mxid": users[threepid]} if threepid in users else {}
+
+
+@others.post("/bulk_lookup")
+async def look_up_many(body: BulkLookup, session: Reading) -> dict[str, Any]:
+    asked: dict[tuple[str, str], Threepid] = {}
+    for medium, address in body.threepids:
+        try:
+            asked[medium, address] = canonical(medium, address)
+        except MatrixError:
+            continue
+    users = await users_of(session, list(asked.values()))
+    return {"threepids": [[*pair, users[threepid]] for pair, threepid in asked.items() if threepid in users]}
+
+
+@others.post("/sign-ed25519")
+async def sign(body: Acceptance, session: Reading, settings: OpenSettings) -> dict[str, Any]:
+    return await sign_acceptance(
+        session,
+        settings.server.name,
+        user_id=body.mxid,
+        token=body.token,
+        private_key=body.private_key,
+        must_match=False,
+    )
+
+
+others.post("/3pid/unbind")(unbind_3pid)
+others.get("/validate/{medium}/submitToken")(open_link)
+others.get("/pubkey/isvalid")(is_public_key_valid)
+others.get("/pubkey/ephemeral/isvalid")(is_ephemeral_key_valid)
+others.get("/pubkey/{key_id}")(get_public_key)

@@ -1,0 +1,52 @@
+"""Stating many bindings at once, on the operator's word: in large transactions, signed when a peer first asks.
+
+An address about which anything is known already, bound or unbound, is left alone: an import takes nothing away, and
+repeating it changes nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from identity_server.identity.associations import store
+from identity_server.identity.associations.statement import Statement
+from identity_server.identity.associations.store import Bound
+from identity_server.identity.lookup.index import index_bulk
+from identity_server.runtime.clock import Clock
+from identity_server.runtime.database import Database
+
+_AT_ONCE = 10_000
+
+
+class Imported(NamedTuple):
+    stated: int
+    left_alone: int
+
+
+async def import_bindings(
+    database: Database,
+    bindings: Iterator[Bound],
+    *,
+    server_name: str,
+    clock: Clock,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> Imported:
+    stated = read = 0
+    while batch := list(islice(bindings, _AT_ONCE)):
+        # Of several lines about one address the last counts.
+        unique = {bound.threepid: bound for bound in batch}
+        now_ms = clock.now_ms()
+        async with database.transaction() as session:
+            await store.lock_log(session)
+            known = await store.known(session, list(unique))
+            new = [bound for threepid, bound in unique.items() if threepid not in known]
+            if new:
+                statements = [
+                    (Statement.binding(bound.threepid, bound.user_id, now_ms), bound.spelling) for bound in new
+                ]
+                await store.append_bulk(session, server_name, statements)
+                await index_bulk(session, new)
+        stated += len(new)
+        read += len(batch)
+        progress(read)
+    return Imported(stated, read - stated)
