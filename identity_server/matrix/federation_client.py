@@ -34,8 +34,8 @@ class FederationClient:
 
         Raises ``Unauthorized`` if it vouches for nobody, for nobody of its own, or could not be asked.
         """
-        path = f"{_USERINFO}?access_token={quote(openid_token, safe='')}"
         try:
+            path = f"{_USERINFO}?access_token={quote(openid_token, safe='')}"
             answer = await self.request(server_name, "GET", path, max_bytes=_MAX_BYTES)
             user_id = answer.json()["sub"] if answer.status == 200 else None
         except (Unreachable, ValueError, KeyError, TypeError) as error:
