@@ -258,6 +258,8 @@ async def test_the_error_tells_no_path_and_no_query(http: SafeHttp, authority: t
             "https://localhost:1/path?access_token=secret",
             "https://no\nhost/path?access_token=secret",
             "https://.example/path?access_token=secret",
+            "https://localhost:99999/path?access_token=secret",
+            "https://localhost:0/path?access_token=secret",
             "gopher://localhost/path?access_token=secret",
             "https:///path?access_token=secret",
         )
@@ -266,6 +268,7 @@ async def test_the_error_tells_no_path_and_no_query(http: SafeHttp, authority: t
                 await http.request("GET", target)
             assert "secret" not in str(caught.value)
             assert "path" not in str(caught.value)
+            assert not str(caught.value).endswith(": ")
 
 
 async def test_neither_proxies_nor_cookies_are_taken_up(
