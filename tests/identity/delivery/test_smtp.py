@@ -174,6 +174,26 @@ def test_each_scheme_has_its_usual_port() -> None:
     assert ports == [25, 587, 465, 2525]
 
 
+async def test_a_server_named_by_its_ip_address_sends_too(
+    start_mail_server: StartMailServer, stack: AsyncExitStack
+) -> None:
+    server = await start_mail_server()
+    smtp = connect(stack, server)
+    sender = Sender.parse("", "127.0.0.1:8090")
+    await smtp.deliver(compose(sender, "alice@example.org", "Hi", "text", None, message_id="abc", now_ms=0))
+    assert server.received[0].sender == "noreply@[127.0.0.1]"
+
+
+async def test_lines_that_begin_with_a_dot_arrive_whole(
+    start_mail_server: StartMailServer, stack: AsyncExitStack
+) -> None:
+    server = await start_mail_server()
+    smtp = connect(stack, server)
+    text = ".\n..\n.and on\n"
+    await smtp.deliver(compose(SENDER, "alice@example.org", "Hi", text, None, message_id="abc", now_ms=0))
+    assert server.received[0].message.get_content().replace("\r\n", "\n") == text
+
+
 # Connections
 
 
