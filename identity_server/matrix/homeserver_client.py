@@ -65,7 +65,7 @@ class HomeserverClient:
 
     async def openid_token(self, user_id: str) -> dict[str, Any]:
         """A token that proves to an identity server that its bearer is ``user_id`` ("OpenID")."""
-        return await self.api.call("POST", f"{_V3}/user/{quote(user_id, safe='')}/openid/request_token", {})
+        return await self.api.call("POST", f"{_V3}/user/{quote(user_id, safe='@:')}/openid/request_token", {})
 
     async def log_out(self) -> None:
         await self.api.call("POST", f"{_V3}/logout", {})

@@ -1,0 +1,1 @@
+"""The whole system on loopback, a tour of it, and an inbox for what it sends."""

@@ -1,0 +1,125 @@
+"""An identity server, a homeserver and an inbox, all in this process, all in one folder, all on loopback."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from identity_server.app import identity_application
+from identity_server.demo.journal import Journal
+from identity_server.demo.serving import HOST, free_port, listen, port_of, serving, serving_homeserver
+from identity_server.demo.sinks import Inbox, inbox_application, mail_server
+from identity_server.runtime.clock import SystemClock
+from identity_server.settings import Settings
+
+INBOX_PORT = 8025
+
+
+@dataclass(frozen=True)
+class World:
+    """Where everything is (base URLs without trailing slash), and what has arrived and happened."""
+
+    identity_server: str
+    identity_server_name: str
+    homeserver: str
+    homeserver_name: str
+    inbox_page: str
+    inbox: Inbox
+    journal: Journal
+
+    @property
+    def links(self) -> dict[str, str]:
+        return {
+            "Identity server API": f"{self.identity_server}/docs",
+            "Homeserver API": f"{self.homeserver}/docs",
+        }
+
+
+class _DemoSettings(Settings):
+    """Nothing from the environment: the demo must not end up in the database of a real server."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+@asynccontextmanager
+async def open_world(inbox_port: int | None = None, **sections: Any) -> AsyncIterator[World]:
+    """Everything runs until the block ends, and leaves nothing behind.
+
+    ``inbox_port`` is by default 8025, or a free one if that is taken; the other ports are free ones. ``sections`` are
+    settings of the identity server that take precedence over the demo's. Raises ``OSError``, ``DidNotStart``.
+    """
+    clock, journal = SystemClock(), Journal()
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="identity-server-demo-")))
+        inbox = Inbox(clock)
+        mail, page, identity = (
+            stack.enter_context(listener) for listener in (listen(), _inbox_listener(inbox_port), listen())
+        )
+        homeserver_port, federation_port = free_port(), free_port()
+        world = World(
+            identity_server=f"http://{HOST}:{port_of(identity)}",
+            identity_server_name="id.localhost",
+            homeserver=f"http://{HOST}:{homeserver_port}",
+            homeserver_name=f"localhost:{federation_port}",
+            inbox_page=f"http://{HOST}:{port_of(page)}",
+            inbox=inbox,
+            journal=journal,
+        )
+        await stack.enter_async_context(mail_server(inbox, mail))
+        await stack.enter_async_context(serving(inbox_application(inbox, journal, world.links), page))
+        homeserver = _DemoSettings(
+            server={"data_dir": folder},
+            homeserver={
+                "name": world.homeserver_name,
+                "bind": HOST,
+                "port": homeserver_port,
+                "federation_port": federation_port,
+                "registration": True,
+                "identity_servers": [world.identity_server],
+            },
+        )
+        listening = await stack.enter_async_context(serving_homeserver(homeserver))
+        settings = _DemoSettings(
+            **{
+                "server": {
+                    "name": world.identity_server_name,
+                    "public_base_url": world.identity_server,
+                    "data_dir": folder,
+                },
+                "email": {"smtp_url": f"smtp://{HOST}:{port_of(mail)}"},
+                "sms": {
+                    "routes": [
+                        {"url": f"json://{HOST}:{port_of(page)}/sms?:from={{originator}}", "originator": "IdServer"}
+                    ]
+                },
+                "federation": {
+                    "ca_file": listening.ca_file,
+                    "allowed_private_networks": ["127.0.0.0/8", "::1/128"],
+                },
+                **sections,
+            }
+        )
+        await stack.enter_async_context(serving(identity_application(settings), identity))
+        yield world
+
+
+def _inbox_listener(port: int | None) -> Any:
+    if port is not None:
+        return listen(port)
+    try:
+        return listen(INBOX_PORT)
+    except OSError:
+        return listen()
