@@ -14,7 +14,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from identity_server.app import admin_application, identity_application
+from identity_server.identity.application import admin_application, identity_application
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.runtime.database import Database
 from identity_server.runtime.logging import configure_logging

@@ -190,6 +190,11 @@ class RateLimitSettings(Section):
     register_per_source: str = "60/minute; 1000/hour"
     lookup_per_account: str = "120/minute; 2000/hour"
     lookup_per_source: str = "600/minute"
+    login_per_user: str = "20/10minutes; 200/day"
+    """This and the rest are for the bundled homeserver."""
+    login_per_source: str = "120/10minutes; 2000/day"
+    registration_per_source: str = "60/10minutes; 1000/day"
+    onbind_per_source: str = "600/minute"
 
 
 class LoggingSettings(Section):

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from identity_server.app import identity_application
+from identity_server.identity.application import identity_application
 from identity_server.settings import Settings
 from tests.world import IdentityServer, MakeServer, serving
 

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from identity_server.runtime.database import Database
+from identity_server.runtime.key_files import BadKeyFile
 from identity_server.runtime.migrations import OutOfDate, prepare
 from identity_server.settings import Settings, read_settings
 
@@ -54,9 +55,7 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     """Run ``work`` to its end; what an operator can mend is said in one line."""
     try:
         return asyncio.run(work)
-    except OutOfDate as error:
-        fail(str(error))
-    except OSError as error:
+    except (OutOfDate, BadKeyFile, OSError) as error:
         fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

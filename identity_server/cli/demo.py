@@ -27,7 +27,7 @@ from identity_server.runtime.tokens import SystemEntropy
 from identity_server.settings import LoggingSettings
 
 _WIDEST = 120
-_TOKEN = re.compile(r"[\w=/+-]{21,}")
+_TOKEN = re.compile(r"(?!M_)[\w=/+-]{21,}")
 _SHOWN_OF_TOKEN = 8
 _LONGEST_LIST = 2
 _INTERRUPTED = 130

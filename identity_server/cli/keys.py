@@ -7,8 +7,8 @@ import typer
 from rich.table import Table
 
 from identity_server.cli.context import console, fail, settings_of
-from identity_server.identity.signing.keyring import BadKeyFile, generate_key, read_keys, write_keys
 from identity_server.matrix.signing import SigningKey
+from identity_server.runtime.key_files import BadKeyFile, generate_key, read_keys, write_keys
 from identity_server.runtime.tokens import SystemEntropy
 
 app = typer.Typer(no_args_is_help=True)

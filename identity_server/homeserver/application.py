@@ -7,17 +7,13 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from identity_server import __version__
 from identity_server.homeserver.accounts.passwords import Passwords
 from identity_server.homeserver.keys import load_server_keys
-from identity_server.homeserver.rates import homeserver_rates
 from identity_server.homeserver.routes import ROUTERS
 from identity_server.matrix.errors import MissingParam
-from identity_server.runtime import health
+from identity_server.runtime.application import make_application
 from identity_server.runtime.clock import Clock, SystemClock
 from identity_server.runtime.database import Database
-from identity_server.runtime.edge import Edge
-from identity_server.runtime.errors import render_errors
 from identity_server.runtime.migrations import prepare
 from identity_server.runtime.rate_limits import RateLimits
 from identity_server.runtime.resources import Resources
@@ -37,7 +33,7 @@ async def open_homeserver(
         database = Database(settings.homeserver_database_url, pool_size=settings.database.pool_size)
         stack.push_async_callback(database.close)
         await prepare(database, "homeserver")
-        limits = RateLimits(homeserver_rates(settings.rate_limits))
+        limits = RateLimits(settings.rate_limits)
         passwords = parts.get("passwords") or Passwords(entropy)
         stack.callback(passwords.close)
         yield {
@@ -58,15 +54,6 @@ def homeserver_application(
     def lifespan(_app: FastAPI) -> AbstractAsyncContextManager[dict[str, Any]]:
         return open_homeserver(settings, clock=clock, entropy=entropy, **parts)
 
-    app = FastAPI(
-        title="Homeserver",
-        version=__version__,
-        lifespan=lifespan,
-        redirect_slashes=False,
-        docs_url="/docs",
-        redoc_url=None,
+    return make_application(
+        "Homeserver", lifespan, ROUTERS, missing=MissingParam, max_body_bytes=settings.server.max_body_bytes
     )
-    for router in (*ROUTERS, health.router):
-        app.include_router(router)
-    render_errors(app, missing=MissingParam)
-    return Edge(app, max_body_bytes=settings.server.max_body_bytes)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from identity_server.matrix.signing import SigningKey, sign_json
+from identity_server.matrix.signing import SigningKey
 from identity_server.runtime.dependencies import opened
 from identity_server.runtime.key_files import generate_key, read_keys
 from identity_server.runtime.tokens import Entropy
@@ -18,18 +18,6 @@ class ServerKeys:
 
     server_name: str
     keys: tuple[SigningKey, ...]
-
-    def publication(self, *, valid_until_ts: int) -> dict[str, Any]:
-        """The object that other servers fetch, signed by every key in it."""
-        published: dict[str, Any] = {
-            "server_name": self.server_name,
-            "verify_keys": {key.key_id: {"key": key.verify_key.base64} for key in self.keys},
-            "old_verify_keys": {},
-            "valid_until_ts": valid_until_ts,
-        }
-        for key in self.keys:
-            published = sign_json(published, self.server_name, key)
-        return published
 
 
 OpenServerKeys = Annotated[ServerKeys, opened("server_keys")]

@@ -23,7 +23,8 @@ def split_server_name(name: str) -> HostAndPort:
     """``ValueError`` unless ``name`` is a server name ("Server Name")."""
     if name.startswith("["):
         address, closing, rest = name[1:].partition("]")
-        if not closing or (rest and not rest.startswith(":")):
+        # ipaddress takes a scope ID ("%…") of any characters; the grammar has none.
+        if not closing or "%" in address or (rest and not rest.startswith(":")):
             raise ValueError("not a server name")
         return HostAndPort(str(ipaddress.IPv6Address(address)), _port(rest[1:]) if rest else None, is_ip=True)
     host, colon, port = name.partition(":")

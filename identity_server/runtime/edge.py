@@ -87,9 +87,16 @@ def _capped(receive: Receive, max_bytes: int) -> Receive:
     return receive_capped
 
 
+def route_template(scope: Scope) -> str:
+    """Such as "/_matrix/identity/v2/pubkey/{key_id}"; "unrouted" for an unknown path."""
+    # With nested routers the innermost knows only its own part of the path; FastAPI keeps the whole here.
+    context = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    return getattr(context, "path", "unrouted")
+
+
 def _observe(scope: Scope, status: int, seconds: float) -> None:
     # The route's template, never the path itself: that may hold anything. Nor a method that we do not serve.
-    route = getattr(scope.get("route"), "path", "unrouted")
+    route = route_template(scope)
     method = scope["method"] if status != 405 and route != "unrouted" else "-"
     REQUESTS.labels(method, route, status).inc()
     REQUEST_SECONDS.labels(route).observe(seconds)

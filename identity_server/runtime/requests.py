@@ -12,6 +12,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from identity_server.matrix.errors import BadJson, NotJson
 
@@ -74,3 +75,9 @@ def parse_form(body: bytes) -> dict[str, Any]:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=100))
     except ValueError as error:
         raise BadJson("The form could not be read") from error
+
+
+def request_target(scope: Scope) -> str:
+    """Path and query as they were sent, undecoded: what a signature over a request covers."""
+    target: bytes = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+    return target.decode("latin-1")

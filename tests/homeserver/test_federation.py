@@ -5,6 +5,7 @@ from httpx import AsyncClient
 
 from identity_server.homeserver.keys import load_server_keys
 from identity_server.matrix.signing import VerifyKey, verify_json
+from identity_server.matrix.server_keys import publish
 from identity_server.runtime.clock import FakeClock
 from identity_server.runtime.key_files import generate_key
 from identity_server.runtime.tokens import SystemEntropy
@@ -36,7 +37,8 @@ async def test_the_key_is_its_owners_and_survives_a_restart(settings: Settings, 
 async def test_a_second_key_stands_beside_the_first_and_both_sign(settings: Settings, state: dict[str, Any]) -> None:
     file = settings.homeserver_data_dir / "signing.key"
     generate_key(file, SystemEntropy(), version="b_2")
-    published = load_server_keys("hs.test", file, SystemEntropy()).publication(valid_until_ts=1)
+    keys = load_server_keys("hs.test", file, SystemEntropy())
+    published = publish(keys.server_name, keys.keys, now_ms=1)
     assert len(published["verify_keys"]) == 2
     for key_id in published["verify_keys"]:
         check(published, key_id)

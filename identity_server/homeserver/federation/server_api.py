@@ -6,11 +6,11 @@ from fastapi import APIRouter
 
 from identity_server import __version__
 from identity_server.homeserver.keys import OpenServerKeys
+from identity_server.matrix.server_keys import publish
 from identity_server.runtime.dependencies import Now
 
 router = APIRouter(tags=["federation"])
 
-_KEYS_VALID_MS = 86_400_000
 
 
 @router.get("/_matrix/federation/v1/version")
@@ -22,4 +22,4 @@ async def get_version() -> dict[str, Any]:
 @router.get("/_matrix/key/v2/server/{key_id}", deprecated=True)
 async def get_server_keys(keys: OpenServerKeys, now_ms: Now) -> dict[str, Any]:
     # All keys whichever is asked for, as the specification has it since the parameter is deprecated.
-    return keys.publication(valid_until_ts=now_ms + _KEYS_VALID_MS)
+    return publish(keys.server_name, keys.keys, now_ms=now_ms)

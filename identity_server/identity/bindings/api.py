@@ -21,7 +21,7 @@ from identity_server.runtime.dependencies import (
     OpenTasks,
     Transaction,
 )
-from identity_server.runtime.requests import Body, JsonOrFormRoute
+from identity_server.runtime.requests import Body, JsonOrFormRoute, request_target
 from identity_server.settings import Settings
 
 router = APIRouter(prefix="/_matrix/identity/v2/3pid", tags=["bindings"], route_class=JsonOrFormRoute)
@@ -99,7 +99,7 @@ async def _signing_homeserver(request: Request, settings: Settings, remote_keys:
         return await verify_request(
             request.headers["authorization"],
             method=request.method,
-            uri=request.url.path,
+            uri=request_target(request.scope),
             content=await request.json(),
             our_names=settings.our_names,
             key_for=lambda server_name, key_id: remote_keys.verify_key(server_name, key_id, now_ms=now_ms),

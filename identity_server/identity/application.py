@@ -1,0 +1,125 @@
+"""The identity server's composition root: from settings to a running application.
+
+What a process keeps open is opened here, in order, and closed in the reverse order. Whoever embeds or tests the
+server may hand in a part instead of the real one.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from identity_server.identity.delivery.outlet import Outlet, open_outlet
+from identity_server.identity.invites.onbind import ONBIND, send_onbind
+from identity_server.identity.invites.store_invite import INVITATION, send_invitation
+from identity_server.identity.lookup.peppers import Peppers, ensure_pepper
+from identity_server.identity.lookup.schedule import rotate_when_old
+from identity_server.identity.purge import purge
+from identity_server.identity.routes import ROUTERS
+from identity_server.identity.signing.keyring import load_keyring
+from identity_server.matrix.errors import MissingParams
+from identity_server.runtime.application import make_application
+from identity_server.runtime.background import once_at_a_time, running
+from identity_server.runtime.clock import Clock, SystemClock
+from identity_server.runtime.database import Database
+from identity_server.runtime.federation import open_federation
+from identity_server.runtime.metrics import metrics_application
+from identity_server.runtime.migrations import prepare
+from identity_server.runtime.rate_limits import RateLimits
+from identity_server.runtime.resources import Resources
+from identity_server.runtime.tasks import Tasks
+from identity_server.runtime.tokens import Entropy, SystemEntropy
+from identity_server.settings import Settings
+
+_PURGE_EVERY_MS = 3_600_000
+_LOOK_AT_PEPPER_EVERY_MS = 60_000
+
+
+@asynccontextmanager
+async def open_identity_server(
+    settings: Settings, *, clock: Clock | None = None, entropy: Entropy | None = None, **parts: Any
+) -> AsyncIterator[dict[str, Any]]:
+    """What the identity server keeps open, by name, with its loops running; ``parts`` replace what would be opened
+    under the same name."""
+    clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    async with AsyncExitStack() as stack:
+        database = Database(
+            settings.database_url, pool_size=settings.database.pool_size, replica_url=settings.database.replica_url
+        )
+        stack.push_async_callback(database.close)
+        await prepare(database, "identity")
+        await ensure_pepper(database, entropy, now_ms=clock.now_ms())
+        federation = await stack.enter_async_context(open_federation(settings.federation, clock, entropy))
+        outlet: Outlet = (
+            parts["outlet"]
+            if "outlet" in parts
+            else await stack.enter_async_context(open_outlet(settings, clock, entropy))
+        )
+        homeservers = parts.get("homeservers", federation.client)
+        tasks = Tasks(
+            database,
+            clock,
+            {
+                INVITATION: partial(send_invitation, outlet=outlet),
+                ONBIND: partial(send_onbind, homeservers=homeservers),
+            },
+        )
+        alone = partial(once_at_a_time, database=database, clock=clock, holder=entropy.token(16))
+        await stack.enter_async_context(
+            running(
+                tasks.run_forever,
+                alone("purge", partial(purge, database, settings), every_ms=_PURGE_EVERY_MS),
+                alone(
+                    "pepper rotation", partial(rotate_when_old, database, settings), every_ms=_LOOK_AT_PEPPER_EVERY_MS
+                ),
+            )
+        )
+        yield {
+            "resources": Resources(settings, database, clock, entropy, RateLimits(settings.rate_limits)),
+            "keyring": load_keyring(settings.server.name, settings.signing_key_file, entropy),
+            "peppers": Peppers(database, clock),
+            "remote_keys": federation.remote_keys,
+            "tasks": tasks,
+            **parts,
+            "outlet": outlet,
+            "homeservers": homeservers,
+        }
+
+
+def identity_application(
+    settings: Settings, *, clock: Clock | None = None, entropy: Entropy | None = None, **parts: Any
+) -> ASGIApp:
+    """The identity server."""
+
+    def lifespan(_app: FastAPI) -> AbstractAsyncContextManager[dict[str, Any]]:
+        return open_identity_server(settings, clock=clock, entropy=entropy, **parts)
+
+    return make_application(
+        "Identity server", lifespan, ROUTERS, missing=MissingParams, max_body_bytes=settings.server.max_body_bytes
+    )
+
+
+def admin_application(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
+    """Health, readiness and metrics, for whoever operates the server."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        database = Database(settings.database_url, pool_size=1)
+        limits = RateLimits(settings.rate_limits)
+        try:
+            yield {"resources": Resources(settings, database, SystemClock(), SystemEntropy(), limits)}
+        finally:
+            await database.close()
+
+    return make_application(
+        "Identity server: administration",
+        lifespan,
+        (),
+        missing=MissingParams,
+        max_body_bytes=settings.server.max_body_bytes,
+        mounts=[("/metrics", metrics_application(metrics_folder))],
+    )

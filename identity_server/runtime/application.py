@@ -1,0 +1,35 @@
+"""What both servers' applications are made of."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
+
+from identity_server import __version__
+from identity_server.matrix.errors import MatrixError
+from identity_server.runtime import health
+from identity_server.runtime.edge import Edge
+from identity_server.runtime.errors import render_errors
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]
+
+
+def make_application(
+    title: str,
+    lifespan: Lifespan,
+    routers: Iterable[APIRouter],
+    *,
+    missing: Callable[[str], MatrixError],
+    max_body_bytes: int,
+    mounts: Iterable[tuple[str, ASGIApp]] = (),
+) -> ASGIApp:
+    """Answers in the specification's form, whatever happens; ``missing`` as in ``render_errors``."""
+    app = FastAPI(title=title, version=__version__, lifespan=lifespan, redirect_slashes=False, redoc_url=None)
+    for router in (*routers, health.router):
+        app.include_router(router)
+    for path, mounted in mounts:
+        app.mount(path, mounted)
+    render_errors(app, missing=missing)
+    return Edge(app, max_body_bytes=max_body_bytes)
