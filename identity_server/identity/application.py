@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Response
 from starlette.types import ASGIApp
 
 from identity_server.identity.delivery.outlet import Outlet, open_outlet
@@ -27,7 +27,7 @@ from identity_server.runtime.background import once_at_a_time, running
 from identity_server.runtime.clock import Clock, SystemClock
 from identity_server.runtime.database import Database
 from identity_server.runtime.federation import open_federation
-from identity_server.runtime.metrics import metrics_application
+from identity_server.runtime.metrics import exposition
 from identity_server.runtime.migrations import prepare
 from identity_server.runtime.rate_limits import RateLimits
 from identity_server.runtime.resources import Resources
@@ -115,11 +115,12 @@ def admin_application(settings: Settings, metrics_folder: Path | None) -> ASGIAp
         finally:
             await database.close()
 
+    metrics = APIRouter()
+    metrics.add_api_route("/metrics", partial(exposition, metrics_folder), response_class=Response)
     return make_application(
         "Identity server: administration",
         lifespan,
-        (),
+        [metrics],
         missing=MissingParams,
         max_body_bytes=settings.server.max_body_bytes,
-        mounts=[("/metrics", metrics_application(metrics_folder))],
     )

@@ -23,13 +23,10 @@ def make_application(
     *,
     missing: Callable[[str], MatrixError],
     max_body_bytes: int,
-    mounts: Iterable[tuple[str, ASGIApp]] = (),
 ) -> ASGIApp:
     """Answers in the specification's form, whatever happens; ``missing`` as in ``render_errors``."""
     app = FastAPI(title=title, version=__version__, lifespan=lifespan, redirect_slashes=False, redoc_url=None)
     for router in (*routers, health.router):
         app.include_router(router)
-    for path, mounted in mounts:
-        app.mount(path, mounted)
     render_errors(app, missing=missing)
     return Edge(app, max_body_bytes=max_body_bytes)

@@ -49,7 +49,8 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             if self.url.database:
-                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+                # What is in it is nobody else's business.
+                Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.engine = self._sqlite_engine(pool_size=1, begin="BEGIN IMMEDIATE", query_only=False)
             self._reading = self._sqlite_engine(pool_size=4, begin="BEGIN", query_only=True)
             self.fast: FastReads = SqliteReads(self.url.database or "")

@@ -49,7 +49,7 @@ def write_keys(file: Path, keys: tuple[SigningKey, ...]) -> None:
 
 def write_secret(file: Path, content: bytes) -> None:
     """Replace ``file`` as a whole, so that no crash leaves half a key; nobody but its owner may read it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = file.with_suffix(".new")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
         handle.write(content)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, make_asgi_app
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from starlette.types import ASGIApp
+from starlette.responses import Response
 
 REQUESTS = Counter("identity_server_requests_total", "HTTP requests answered", ["method", "route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -17,10 +17,10 @@ MESSAGES = Counter("identity_server_messages_total", "Mails and SMS handed over"
 TASKS = Counter("identity_server_tasks_total", "Durable tasks run", ["kind", "outcome"])
 
 
-def metrics_application(folder: Path | None) -> ASGIApp:
-    """GET /metrics: of this process, or of all that count in ``folder``."""
+def exposition(folder: Path | None) -> Response:
+    """What has been counted by this process, or by all that count in ``folder``."""
     if folder is None:
-        return make_asgi_app()
+        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
-    return make_asgi_app(registry)
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

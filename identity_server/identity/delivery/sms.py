@@ -25,7 +25,6 @@ to the originator, and call it a success), is a route that fails.
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -36,8 +35,6 @@ from identity_server.settings import SmsRoute, SmsSettings
 
 _WEBHOOKS = ("json", "jsons", "form", "forms", "xml", "xmls")
 _THREADS = 16
-# Apprise loads its services when the first is asked for, and is not made for two threads to ask at once.
-_APPRISE = Lock()
 _SAMPLE_NUMBER = "442079460000"  # reserved for fiction by Ofcom, and of a usual length
 
 log = structlog.get_logger(__name__)
@@ -113,14 +110,13 @@ def _notify(route: SmsRoute, msisdn: str, text: str, timeout: float) -> bool:
 
 def _service(route: SmsRoute, msisdn: str, timeout: float) -> Any:
     """The Apprise service, ready to send, or None. Apprise is imported when the first SMS needs it: it takes 0.4 s."""
-    with _APPRISE:
-        import apprise
+    import apprise
 
-        # Its warnings quote numbers, and so do urllib3's.
-        logging.getLogger("apprise").setLevel(logging.CRITICAL)
-        logging.getLogger("urllib3").setLevel(logging.CRITICAL)
-        asset = apprise.AppriseAsset(app_id="identity-server", async_mode=False)
-        service: Any = apprise.Apprise.instantiate(route_url(route, msisdn), asset=asset)
+    # Its warnings quote numbers, and so do urllib3's.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+    asset = apprise.AppriseAsset(app_id="identity-server", async_mode=False)
+    service: Any = apprise.Apprise.instantiate(route_url(route, msisdn), asset=asset)
     if service is None or msisdn not in unquote(service.url(privacy=False)):
         return None
     service.socket_connect_timeout = service.socket_read_timeout = timeout
