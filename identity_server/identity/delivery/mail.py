@@ -86,8 +86,8 @@ def compose(
     """
     local_part, domain = split_address(recipient)
     needs_utf8 = not (local_part + sender.local_part).isascii()
-    # EmailMessage would do the same in ten times the time (1 ms), which no other request gets to use; so the email package
-    # writes the headers that can go wrong, and the rest is written out here.
+    # EmailMessage would do the same in ten times the time (1 ms), which no other request gets to use; so the email
+    # package writes the headers that can go wrong, and the rest is written out here.
     content = [
         _from(sender, needs_utf8),
         _folded("To", Address("", local_part, domain), needs_utf8),
