@@ -3,14 +3,12 @@
 import contextlib
 import os
 import ssl
-import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
-import click
 import httpx
 import phonenumbers
 import typer
@@ -103,7 +101,7 @@ Kind = Annotated[Medium | None, typer.Argument(show_default=False, help="What ki
 AddressParts = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[ADDRESS | [COUNTRY] NUMBER]",
+        metavar="ADDRESS…",
         show_default=False,
         help="alice@example.org, or GB 07700900001, or +447700900001.",
     ),
@@ -255,6 +253,8 @@ async def _validated(
 ) -> Validation:
     """A validation that has succeeded; begun by a message, unless it was before."""
     validation = begun or await _begin(client, medium, address)
+    if begun and not code and await _is_validated(client, begun):
+        return begun
     for tries_left in reversed(range(1 if code else _TRIES)):
         entered = code or _entered(validation)
         try:
@@ -270,6 +270,16 @@ async def _validated(
         else:
             break
     return validation
+
+
+async def _is_validated(client: IdentityClient, validation: Validation) -> bool:
+    try:
+        await client.validated_threepid(validation.sid, validation.client_secret)
+    except Refused as error:
+        if error.errcode != "M_SESSION_NOT_VALIDATED":
+            raise
+        return False
+    return True
 
 
 async def _begin(client: IdentityClient, medium: Medium, address: Sequence[str]) -> Validation:
@@ -298,7 +308,7 @@ def _entered(validation: Validation) -> str:
         question += " (or just Enter, once you have opened its link)"
     try:
         return str(typer.prompt(question, default="", show_default=False)).strip()
-    except click.Abort:
+    except typer.Abort:
         print()
         fail(
             f"no code: go on later with verify {validation.medium} --code CODE "
@@ -340,7 +350,7 @@ async def _vouched_for(access: Access, http: httpx.AsyncClient) -> tuple[Homeser
         return homeserver, await homeserver.openid_token(await homeserver.who_am_i())
     try:
         password = access.password or typer.prompt(f"Password of {access.user}", hide_input=True)
-    except click.Abort:
+    except typer.Abort:
         fail("no password")
     user_id = await homeserver.log_in(access.user, password, _DEVICE_NAME)
     return homeserver, await homeserver.openid_token(user_id)
@@ -384,7 +394,7 @@ async def _account(client: IdentityClient, *, accept: bool) -> str:
     if not accept:
         try:
             accept = typer.confirm("Do you accept?")
-        except click.Abort:
+        except typer.Abort:
             print()
         if not accept:
             fail("not without the terms of service; --accept-terms accepts them")
@@ -404,14 +414,16 @@ def _as_dialled(parts: Sequence[str]) -> tuple[str, str]:
     """Country and number, of which the first may be missing if the number says it itself."""
     match parts:
         case [country, *number] if number and country.isalpha() and len(country) == 2:
-            return country.upper(), " ".join(number)
+            pass
         case [*number] if number and number[0].startswith("+"):
             try:
                 parsed = phonenumbers.parse(" ".join(number))
             except phonenumbers.NumberParseException:
                 fail("this is no phone number")
-            return phonenumbers.region_code_for_number(parsed) or "ZZ", " ".join(number)
-    fail("say which phone number: GB 07700900001, or +447700900001")
+            country = phonenumbers.region_code_for_number(parsed) or "ZZ"
+        case _:
+            fail("say which phone number: GB 07700900001, or +447700900001")
+    return country.upper(), " ".join(number)
 
 
 def _threepid(address: str) -> Threepid:

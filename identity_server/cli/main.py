@@ -45,6 +45,7 @@ app.command("demo")(demo.demo)
 app.add_typer(keys.app, name="keys", help="The long-term keys that sign associations.")
 app.add_typer(pepper.app, name="pepper", help="The pepper that lookups are hashed with.")
 app.add_typer(bindings.app, name="bindings", help="Look at, make, undo, move bindings by hand.")
+app.add_typer(client.app, name="client", help="Ask an identity server, as a person with a Matrix account.")
 
 
 def main() -> None:

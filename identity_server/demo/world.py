@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from identity_server.app import identity_application
 from identity_server.demo.journal import Journal
 from identity_server.demo.serving import HOST, free_port, listen, port_of, serving, serving_homeserver
 from identity_server.demo.sinks import Inbox, inbox_application, mail_server
+from identity_server.identity.application import identity_application
 from identity_server.runtime.clock import SystemClock
 from identity_server.settings import Settings
 
