@@ -128,13 +128,16 @@ def site() -> Iterator[Site]:
 def picture(page: Page, name: str) -> None:
     """The whole page as an image in ``build/screenshots``, for people to look at."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    if page.locator("iframe").count():  # lays itself out a little later than the page around it
+        page.wait_for_timeout(300)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
 # Elements whose text does not fit (unless cut on purpose, with an ellipsis), or that stand outside the page.
 _CUT = """() => {
   const width = document.documentElement.clientWidth;
-  const shown = element => element.checkVisibility() && !element.closest(".unseen, svg, option");
+  const shown = element => element.checkVisibility() && !element.closest("svg")
+    && getComputedStyle(element).clipPath === "none";  // what only a screen reader sees
   const ellipsis = style => style.textOverflow === "ellipsis" || style.webkitLineClamp !== "none";
   return [...document.body.querySelectorAll("*")].filter(shown).filter(element => {
     const box = element.getBoundingClientRect(), style = getComputedStyle(element);

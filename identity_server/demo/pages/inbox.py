@@ -92,8 +92,10 @@ def _snippet(text: str) -> str:
     return line if len(line) <= _SNIPPET_CHARACTERS else line[:_SNIPPET_CHARACTERS].rstrip() + "…"
 
 
-def _pretty(body: Any) -> str:
-    return json.dumps(body, indent=2, ensure_ascii=False)
+def _json_lines(body: Any) -> list[tuple[int, str]]:
+    """Each line with the width of its indentation, so that what is too long can be broken and hang."""
+    lines = json.dumps(body, indent=2, ensure_ascii=False).split("\n")
+    return [(len(line) - len(line.lstrip(" ")), line.lstrip(" ")) for line in lines]
 
 
 def _moment(timestamp_ms: int) -> datetime:
@@ -118,7 +120,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "mail_document": _mail_document,
         "snippet": _snippet,
-        "pretty": _pretty,
+        "json_lines": _json_lines,
         "moment": _moment,
         "reason": _reason,
     }
