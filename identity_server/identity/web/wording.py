@@ -83,8 +83,8 @@ WORDING: Mapping[Language, Wording] = {
                     "If that does not help, ask for a new message in your app.",
                 ),
                 "expired": Failed(
-                    title="This link has expired",
-                    lead="For your safety a link works for a limited time only. "
+                    title="This link no longer works",
+                    lead="For your safety a link works for a limited time, and only a few attempts are allowed. "
                     "Your email address is not confirmed yet.",
                     next_step="Go back to your app, ask for a new message, and open the link in it soon.",
                 ),
@@ -103,8 +103,8 @@ WORDING: Mapping[Language, Wording] = {
                     "If that does not help, ask for a new one in your app.",
                 ),
                 "expired": Failed(
-                    title="This code has expired",
-                    lead="For your safety a code works for a limited time only. "
+                    title="This code no longer works",
+                    lead="For your safety a code works for a limited time, and only a few attempts are allowed. "
                     "Your phone number is not confirmed yet.",
                     next_step="Go back to your app, ask for a new text message, and use the code in it soon.",
                 ),
@@ -162,8 +162,8 @@ WORDING: Mapping[Language, Wording] = {
                     "Si cela ne suffit pas, demandez un nouveau message dans votre application.",
                 ),
                 "expired": Failed(
-                    title="Ce lien a expiré",
-                    lead="Pour votre sécurité, un lien n’est valable qu’un temps. "
+                    title="Ce lien n’est plus valable",
+                    lead="Pour votre sécurité, un lien n’est valable qu’un temps et pour quelques essais. "
                     "Votre adresse e-mail n’est pas encore confirmée.",
                     next_step="Retournez dans votre application, demandez un nouveau message "
                     "et ouvrez son lien sans tarder.",
@@ -184,8 +184,8 @@ WORDING: Mapping[Language, Wording] = {
                     "Si cela ne suffit pas, demandez-en un nouveau dans votre application.",
                 ),
                 "expired": Failed(
-                    title="Ce code a expiré",
-                    lead="Pour votre sécurité, un code n’est valable qu’un temps. "
+                    title="Ce code n’est plus valable",
+                    lead="Pour votre sécurité, un code n’est valable qu’un temps et pour quelques essais. "
                     "Votre numéro de téléphone n’est pas encore confirmé.",
                     next_step="Retournez dans votre application, demandez un nouveau SMS "
                     "et utilisez son code sans tarder.",
@@ -244,8 +244,8 @@ WORDING: Mapping[Language, Wording] = {
                     "Hilft das nicht, fordern Sie in Ihrer App eine neue Nachricht an.",
                 ),
                 "expired": Failed(
-                    title="Dieser Link ist abgelaufen",
-                    lead="Zu Ihrer Sicherheit gilt ein Link nur begrenzte Zeit. "
+                    title="Dieser Link gilt nicht mehr",
+                    lead="Zu Ihrer Sicherheit gilt ein Link nur begrenzte Zeit und für wenige Versuche. "
                     "Ihre E-Mail-Adresse ist noch nicht bestätigt.",
                     next_step="Gehen Sie zurück in Ihre App, fordern Sie eine neue Nachricht an "
                     "und öffnen Sie den Link darin bald.",
@@ -266,8 +266,8 @@ WORDING: Mapping[Language, Wording] = {
                     "Hilft das nicht, fordern Sie in Ihrer App eine neue an.",
                 ),
                 "expired": Failed(
-                    title="Dieser Code ist abgelaufen",
-                    lead="Zu Ihrer Sicherheit gilt ein Code nur begrenzte Zeit. "
+                    title="Dieser Code gilt nicht mehr",
+                    lead="Zu Ihrer Sicherheit gilt ein Code nur begrenzte Zeit und für wenige Versuche. "
                     "Ihre Telefonnummer ist noch nicht bestätigt.",
                     next_step="Gehen Sie zurück in Ihre App, fordern Sie eine neue SMS an "
                     "und verwenden Sie den Code darin bald.",
