@@ -15,8 +15,12 @@ class BadKeyFile(ValueError):
 
 def read_keys(file: Path) -> tuple[SigningKey, ...]:
     """The keys in ``file``, oldest first. Raises ``BadKeyFile``."""
+    try:
+        lines = file.read_text(encoding="ascii").splitlines()
+    except UnicodeDecodeError as error:
+        raise BadKeyFile(f"{file} is no text") from error
     keys = []
-    for line in file.read_text().splitlines():
+    for line in lines:
         match line.split():
             case [algorithm, version, seed] if algorithm == ALGORITHM:
                 try:
