@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from identity_server.cli.context import console, fail, settings_of
 from identity_server.matrix.signing import SigningKey
@@ -18,10 +17,8 @@ app = typer.Typer(no_args_is_help=True)
 def list_keys(context: typer.Context) -> None:
     """Show the public keys, oldest first; the last one signs."""
     keys = _read(_file(context))
-    table = Table("key ID", "public key", "")
     for key in keys:
-        table.add_row(key.key_id, key.verify_key.base64, "signs" if key is keys[-1] else "verifies what it signed")
-    console.print(table)
+        _show(key, "signs" if key is keys[-1] else "verifies what it signed")
 
 
 @app.command("generate")
@@ -29,9 +26,9 @@ def generate(context: typer.Context) -> None:
     """Add a new key, which signs from the next start on; the older ones go on being published."""
     try:
         key = generate_key(_file(context), SystemEntropy())
-    except BadKeyFile as error:
+    except (OSError, BadKeyFile) as error:
         fail(str(error))
-    console.print(f"{key.key_id} {key.verify_key.base64}", highlight=False)
+    _show(key)
 
 
 @app.command("remove")
@@ -45,6 +42,11 @@ def remove(context: typer.Context, key_id: Annotated[str, typer.Argument(help="S
     if not kept:
         fail("this is the only key: generate another first")
     write_keys(file, kept)
+
+
+def _show(key: SigningKey, *remarks: str) -> None:
+    # One line however narrow the terminal: keys are copied, and searched for by other commands.
+    console.print(key.key_id, key.verify_key.base64, *remarks, highlight=False, soft_wrap=True)
 
 
 def _file(context: typer.Context) -> Path:
