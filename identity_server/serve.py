@@ -28,7 +28,10 @@ _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def serve_identity(settings: Settings) -> bool:
-    """Serve until a signal says to stop; False if that was never begun. Raises ``OutOfDate``."""
+    """Serve until a signal says to stop; False if that was never begun.
+
+    Raises ``OutOfDate``, ``BadKeyFile`` or ``OSError``.
+    """
     configure_logging(settings.logging)
     # Once, here, before there are workers that would race for it.
     asyncio.run(_prepare(settings))

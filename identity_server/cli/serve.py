@@ -6,6 +6,8 @@ import typer
 
 from identity_server.cli.context import fail, run, settings_of
 from identity_server.homeserver.serve import serve_homeserver
+from identity_server.runtime.key_files import BadKeyFile
+from identity_server.runtime.migrations import OutOfDate
 from identity_server.serve import serve_identity
 
 
@@ -14,7 +16,11 @@ def serve(context: typer.Context) -> None:
     settings = settings_of(context)
     if context.obj is not None:
         os.environ["IDENTITY_SERVER_CONFIG"] = str(context.obj)  # for the workers, which read it themselves
-    if not serve_identity(settings):
+    try:
+        started = serve_identity(settings)
+    except (OutOfDate, BadKeyFile, OSError) as error:
+        fail(str(error))
+    if not started:
         fail("the identity server could not start; the lines above say why")
 
 
