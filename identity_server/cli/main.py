@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from identity_server import __version__
-from identity_server.cli import bindings, client, demo, keys, migrate, pepper, serve
+from identity_server.cli import bindings, client, demo, doctor, keys, migrate, pepper, serve
 
 app = typer.Typer(
     name="identity-server",
@@ -42,6 +42,7 @@ app.command("serve")(serve.serve)
 app.command("homeserver")(serve.homeserver)
 app.command("migrate")(migrate.migrate_databases)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys", help="The long-term keys that sign associations.")
 app.add_typer(pepper.app, name="pepper", help="The pepper that lookups are hashed with.")
 app.add_typer(bindings.app, name="bindings", help="Look at, make, undo, move bindings by hand.")

@@ -1,0 +1,1 @@
+"""What `identity-server doctor` looks at, one module per side of the server."""
