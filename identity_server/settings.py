@@ -74,6 +74,8 @@ class EmailSettings(Section):
     """``smtp://`` takes STARTTLS when offered, ``smtp+starttls://`` insists on it, ``smtps://`` begins with TLS."""
     sender: str = ""
     """The From address; by default noreply@<server.name>."""
+    ca_file: Path | None = None
+    """A file of certificate authorities to trust for the mail server, beside the system's."""
     template_dir: Path | None = None
     """A folder of templates that take precedence over the shipped ones: ``<language>/<message>.txt`` and so on."""
     language: str = "en"

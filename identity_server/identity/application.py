@@ -57,7 +57,7 @@ async def open_identity_server(
         outlet: Outlet = (
             parts["outlet"]
             if "outlet" in parts
-            else await stack.enter_async_context(open_outlet(settings, clock, entropy))
+            else await stack.enter_async_context(open_outlet(settings, clock, entropy, ca_file=settings.email.ca_file))
         )
         homeservers = parts.get("homeservers", federation.client)
         tasks = Tasks(

@@ -1,5 +1,7 @@
 """The tables of the identity server."""
 
+import os
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -54,8 +56,16 @@ def upgrade() -> None:
         "log_heads",
         sa.Column("log", sa.Text, primary_key=True),
         sa.Column("position", Integer64, nullable=False),
+        sa.Column("peaks", sa.LargeBinary, nullable=False),
+        sa.Column("secret", sa.LargeBinary, nullable=False),
     )
-    op.bulk_insert(log_heads, [{"log": "associations", "position": 0}])
+    op.bulk_insert(log_heads, [{"log": "associations", "position": 0, "peaks": b"", "secret": os.urandom(32)}])
+    op.create_table(
+        "log_nodes",
+        sa.Column("level", Integer64, primary_key=True, autoincrement=False),
+        sa.Column("number", Integer64, primary_key=True, autoincrement=False),
+        sa.Column("hash", sa.LargeBinary, nullable=False),
+    )
     op.create_table(
         "association_log",
         sa.Column("position", Integer64, primary_key=True, autoincrement=False),
@@ -68,6 +78,7 @@ def upgrade() -> None:
         sa.Column("key_id", sa.Text),
         sa.Column("signature", sa.Text),
     )
+    op.create_index("association_log_by_address", "association_log", ["medium", "address"])
     op.create_table(
         "associations",
         sa.Column("medium", Key, primary_key=True),

@@ -1,3 +1,4 @@
+from sqlalchemy import Index, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from identity_server.identity.tables import Table
@@ -5,13 +6,28 @@ from identity_server.runtime.database import Key
 
 
 class LogHead(Table):
-    """The last position of a log. Whoever appends locks this row until the commit, so positions have no gaps and
-    become visible in their order."""
+    """Where the log ends: its last position, and the peaks of its Merkle tree. There is one row.
+
+    Whoever appends locks this row until the commit, so positions have no gaps and become visible in their order.
+    ``secret`` is what the nonces of the tree's commitments are derived from.
+    """
 
     __tablename__ = "log_heads"
 
     log: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int]
+    peaks: Mapped[bytes] = mapped_column(LargeBinary)
+    secret: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class LogNode(Table):
+    """The root of a complete subtree of the log's Merkle tree, at the levels that are kept."""
+
+    __tablename__ = "log_nodes"
+
+    level: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class LogEntry(Table):
@@ -21,6 +37,7 @@ class LogEntry(Table):
     """
 
     __tablename__ = "association_log"
+    __table_args__ = (Index("association_log_by_address", "medium", "address"),)
 
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     medium: Mapped[str]

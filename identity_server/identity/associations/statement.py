@@ -4,9 +4,13 @@ Its wire form is signed JSON with the keys of POST /3pid/bind's answer (Identity
 ``mxid``, ``not_before`` and ``not_after`` are null.
 """
 
+import hashlib
+import hmac
 from dataclasses import dataclass
 from typing import Any
 
+from identity_server.identity.associations.merkle import commitment
+from identity_server.matrix.canonical_json import canonical_json
 from identity_server.matrix.threepid import Threepid
 
 # What one association is good for: for ever, as far as anybody is concerned.
@@ -40,3 +44,14 @@ class Statement:
             "not_before": self.not_before,
             "not_after": self.not_after,
         }
+
+
+def entry_nonce(secret: bytes, position: int) -> bytes:
+    """16 bytes that nobody can foretell who has not been told: what keeps a commitment from being guessed open."""
+    return hmac.digest(secret, position.to_bytes(8), hashlib.sha256)[:16]
+
+
+def log_entry(origin: str, position: int, statement: Statement, nonce: bytes) -> bytes:
+    """The entry of ``origin``'s Merkle tree at ``position`` (counted from 1)."""
+    said = {**statement.as_json(), "origin": origin, "position": position}
+    return commitment(nonce, canonical_json(said))

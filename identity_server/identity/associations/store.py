@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import func, select, tuple_, update
@@ -5,8 +6,9 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.associations.merge import Precedence
-from identity_server.identity.associations.models import CurrentAssociation, LogEntry, LogHead
-from identity_server.identity.associations.statement import Statement
+from identity_server.identity.associations.merkle import Peaks
+from identity_server.identity.associations.models import CurrentAssociation, LogEntry, LogHead, LogNode
+from identity_server.identity.associations.statement import Statement, entry_nonce, log_entry
 from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.database import insert
 
@@ -28,11 +30,31 @@ class Bound(NamedTuple):
     spelling: str | None
 
 
-async def lock_log(session: AsyncSession) -> int:
-    """Take the log for this transaction: nobody else states anything until it ends. The last position."""
-    position = await session.scalar(select(LogHead.position).where(LogHead.log == _LOG).with_for_update())
-    assert position is not None, "the migration that makes the table also makes its row"
-    return position
+class Head(NamedTuple):
+    """Where the log ends. ``secret``: what its nonces are derived from."""
+
+    peaks: Peaks
+    secret: bytes
+
+    @property
+    def position(self) -> int:
+        return self.peaks.size
+
+
+async def lock_log(session: AsyncSession) -> Head:
+    """Take the log for this transaction: nobody else states anything until it ends."""
+    return await _head(session, for_update=True)
+
+
+async def head(session: AsyncSession) -> Head:
+    return await _head(session, for_update=False)
+
+
+async def _head(session: AsyncSession, *, for_update: bool) -> Head:
+    statement = select(LogHead.position, LogHead.peaks, LogHead.secret).where(LogHead.log == _LOG)
+    # The migration that makes the table also makes its row.
+    row = (await session.execute(statement.with_for_update() if for_update else statement)).one()
+    return Head(Peaks.from_bytes(row.position, row.peaks), row.secret)
 
 
 async def current(session: AsyncSession, threepid: Threepid) -> Current | None:
@@ -80,41 +102,17 @@ async def known(session: AsyncSession, threepids: list[Threepid]) -> set[Threepi
     return found
 
 
-async def append_bulk(session: AsyncSession, origin: str, statements: list[tuple[Statement, str | None]]) -> None:
-    """State much at once about addresses of which nothing is known; each with the spelling to store."""
-    position = await lock_log(session)
-    numbered = list(enumerate(statements, start=position + 1))
-    await session.execute(
-        sql_insert(LogEntry),
-        [
-            {
-                "position": number,
-                "medium": statement.threepid.medium,
-                "address": statement.threepid.address,
-                "user_id": statement.user_id,
-                "ts": statement.ts,
-                "not_before": statement.not_before,
-                "not_after": statement.not_after,
-            }
-            for number, (statement, _) in numbered
-        ],
+def statement_of(entry: LogEntry) -> Statement:
+    threepid = Threepid(entry.medium, entry.address)
+    return Statement(threepid, entry.user_id, entry.ts, entry.not_before, entry.not_after)
+
+
+async def log_page(session: AsyncSession, *, after: int, limit: int) -> list[LogEntry]:
+    """What stands in the log behind the position ``after``, in order."""
+    rows = await session.scalars(
+        select(LogEntry).where(LogEntry.position > after).order_by(LogEntry.position).limit(limit)
     )
-    await session.execute(
-        sql_insert(CurrentAssociation),
-        [
-            {
-                "medium": statement.threepid.medium,
-                "address": statement.threepid.address,
-                "user_id": statement.user_id,
-                "ts": statement.ts,
-                "origin": origin,
-                "origin_id": number,
-                "spelling": spelling,
-            }
-            for number, (statement, spelling) in numbered
-        ],
-    )
-    await session.execute(update(LogHead).where(LogHead.log == _LOG).values(position=position + len(statements)))
+    return list(rows)
 
 
 async def history(session: AsyncSession, threepid: Threepid) -> list[LogEntry]:
@@ -126,35 +124,62 @@ async def history(session: AsyncSession, threepid: Threepid) -> list[LogEntry]:
     return list(rows)
 
 
-async def append(session: AsyncSession, position: int, statement: Statement, *, key_id: str, signature: str) -> None:
-    """Add our own ``statement`` to the log at ``position``, the one after what ``lock_log`` answered."""
-    await session.execute(
-        insert(session, LogEntry).values(
-            position=position,
-            medium=statement.threepid.medium,
-            address=statement.threepid.address,
-            user_id=statement.user_id,
-            ts=statement.ts,
-            not_before=statement.not_before,
-            not_after=statement.not_after,
-            key_id=key_id,
-            signature=signature,
-        )
+class Signed(NamedTuple):
+    """A statement of our own; without a signature, it is signed when a peer first asks."""
+
+    statement: Statement
+    key_id: str | None = None
+    signature: str | None = None
+
+
+async def append(session: AsyncSession, at: Head, origin: str, statements: Sequence[Signed]) -> None:
+    """Add our own ``statements`` to the log behind ``at``, which ``lock_log`` answered."""
+    numbered = list(enumerate(statements, start=at.position + 1))
+    entries = (
+        log_entry(origin, position, signed.statement, entry_nonce(at.secret, position)) for position, signed in numbered
     )
-    await session.execute(update(LogHead).where(LogHead.log == _LOG).values(position=position))
-
-
-async def put_current(session: AsyncSession, threepid: Threepid, now_current: Current) -> None:
-    """Let ``now_current`` be what holds for ``threepid``."""
-    values = {
-        "user_id": now_current.user_id,
-        "ts": now_current.precedence.ts,
-        "origin": now_current.precedence.origin,
-        "origin_id": now_current.precedence.origin_id,
-        "spelling": now_current.spelling,
-    }
+    peaks, completed = at.peaks.extended(entries)
     await session.execute(
-        insert(session, CurrentAssociation)
-        .values(medium=threepid.medium, address=threepid.address, **values)
-        .on_conflict_do_update(index_elements=["medium", "address"], set_=values)
+        sql_insert(LogEntry),
+        [
+            {
+                "position": position,
+                "medium": signed.statement.threepid.medium,
+                "address": signed.statement.threepid.address,
+                "user_id": signed.statement.user_id,
+                "ts": signed.statement.ts,
+                "not_before": signed.statement.not_before,
+                "not_after": signed.statement.not_after,
+                "key_id": signed.key_id,
+                "signature": signed.signature,
+            }
+            for position, signed in numbered
+        ],
+    )
+    if completed:
+        await session.execute(sql_insert(LogNode), [node._asdict() for node in completed])
+    await session.execute(
+        update(LogHead).where(LogHead.log == _LOG).values(position=peaks.size, peaks=peaks.to_bytes())
+    )
+
+
+async def put_current(session: AsyncSession, winners: Sequence[tuple[Threepid, Current]]) -> None:
+    """Let each address be held as its ``Current`` says."""
+    new = insert(session, CurrentAssociation)
+    columns = ("user_id", "ts", "origin", "origin_id", "spelling")
+    upsert = new.on_conflict_do_update(
+        index_elements=["medium", "address"], set_={column: new.excluded[column] for column in columns}
+    )
+    await session.execute(
+        upsert,
+        [
+            {
+                "medium": threepid.medium,
+                "address": threepid.address,
+                "user_id": winner.user_id,
+                **winner.precedence._asdict(),
+                "spelling": winner.spelling,
+            }
+            for threepid, winner in winners
+        ],
     )

@@ -5,15 +5,14 @@ scanners: unless ``validation.confirm_links`` is off, GET changes nothing and as
 """
 
 from typing import Any, Literal
-from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
 
 from identity_server.identity.validation.submit_token import submit_token
 from identity_server.identity.web.pages import confirm_page, failed_page, page_headers, verified_page
-from identity_server.matrix.errors import InvalidParam, MatrixError, NoValidSession, SessionExpired, TokenIncorrect
-from identity_server.matrix.identifiers import Text
+from identity_server.matrix.errors import MatrixError, NoValidSession, SessionExpired, TokenIncorrect
 from identity_server.runtime.dependencies import OpenResources, Source
+from identity_server.runtime.requests import parse_form
 from identity_server.runtime.resources import Resources
 
 router = APIRouter(prefix="/_matrix/identity", tags=["pages"])
@@ -25,12 +24,12 @@ _CONFIRM_PATH = "/_matrix/identity/io.identity_server/confirm"
 @router.get("/v2/validate/{medium}/submitToken", response_class=Response)
 async def open_link(
     medium: Medium,
-    sid: Text,
-    client_secret: Text,
-    token: Text,
     request: Request,
     resources: OpenResources,
     source: Source,
+    sid: str = "",
+    client_secret: str = "",
+    token: str = "",
 ) -> Response:
     if not resources.settings.validation.confirm_links:
         return await _submit(medium, sid, client_secret, token, request, resources, source)
@@ -49,11 +48,8 @@ async def open_link(
 @router.post("/io.identity_server/confirm/{medium}", response_class=Response)
 async def confirm(medium: Medium, request: Request, resources: OpenResources, source: Source) -> Response:
     """The click on the page above."""
-    try:
-        form = dict(parse_qsl((await request.body()).decode(), max_num_fields=10))
-        sid, client_secret, token = form["sid"], form["client_secret"], form["token"]
-    except (KeyError, ValueError) as error:
-        raise InvalidParam("sid, client_secret and token are needed") from error
+    form = parse_form(await request.body())
+    sid, client_secret, token = (str(form.get(name, "")) for name in ("sid", "client_secret", "token"))
     return await _submit(medium, sid, client_secret, token, request, resources, source)
 
 
@@ -74,6 +70,8 @@ async def _submit(
         "accept_language": request.headers.get("accept-language"),
     }
     try:
+        if "\0" in sid + client_secret + token:
+            raise NoValidSession("No session has such an ID")
         async with resources.database.transaction() as session:
             validated = await submit_token(
                 session,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from identity_server.identity.web.languages import choose
+from identity_server.identity.delivery.templates import preferred_language
 from identity_server.identity.web.wording import WORDING, Medium, Reason
 
 # Schemes whose "links" are content of their own.
@@ -38,7 +38,7 @@ def confirm_page(
         server_name,
         accept_language,
         medium=known,
-        words=WORDING[choose(accept_language)].confirm[known],
+        words=WORDING[_language(accept_language)].confirm[known],
         action=action,
         fields=fields,
     )
@@ -60,7 +60,7 @@ def verified_page(*, server_name: str, medium: str, next_link: str | None, accep
         server_name,
         accept_language,
         medium=known,
-        words=WORDING[choose(accept_language)].verified[known],
+        words=WORDING[_language(accept_language)].verified[known],
         next_link=next_link,
         next_host=next_host,
     )
@@ -74,7 +74,7 @@ def failed_page(*, server_name: str, medium: str, reason: Reason, accept_languag
         server_name,
         accept_language,
         medium=known,
-        words=WORDING[choose(accept_language)].failed[known][reason],
+        words=WORDING[_language(accept_language)].failed[known][reason],
     )
 
 
@@ -104,7 +104,7 @@ def page_headers(form_targets: Iterable[str] = ()) -> dict[str, str]:
 
 
 def _render(template: str, server_name: str, accept_language: str | None, **values: object) -> str:
-    language = choose(accept_language)
+    language = _language(accept_language)
 
     def fill(sentence: str, **places: str) -> Markup:
         named = {place: Markup('<span class="name">{}</span>').format(value) for place, value in places.items()}
@@ -118,6 +118,10 @@ def _render(template: str, server_name: str, accept_language: str | None, **valu
         fill=fill,
         **values,
     )
+
+
+def _language(accept_language: str | None) -> str:
+    return preferred_language(accept_language, WORDING) or "en"
 
 
 def _known(medium: str) -> Medium:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from identity_server.identity.web.languages import Language
-
 Medium = Literal["email", "msisdn"]
 Reason = Literal["incorrect", "expired", "unknown"]
 
@@ -46,7 +44,7 @@ class Wording:
     footer: str
 
 
-WORDING: Mapping[Language, Wording] = {
+WORDING: Mapping[str, Wording] = {
     "en": Wording(
         confirm={
             "email": Confirm(
