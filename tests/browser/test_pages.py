@@ -44,18 +44,16 @@ def name(request: pytest.FixtureRequest, site: Site) -> str:
     return str(request.param)
 
 
-def test_a_page_fits_the_screen_without_javascript(name: str, site: Site, view: View) -> None:
+def test_a_page_fits_the_screen_without_javascript_and_its_button_is_in_reach(
+    name: str, site: Site, view: View
+) -> None:
     with view.visit(f"{site.url}/{name}") as page:
         check_layout(page)
         picture(page, f"{name}-{view.name}")
-
-
-def test_its_button_is_on_the_first_screen_and_large_enough_for_a_thumb(name: str, site: Site, view: View) -> None:
-    with view.visit(f"{site.url}/{name}") as page:
         for button in page.locator("main button, main a").all():
             box = button.bounding_box()
             assert box is not None
-            assert box["height"] >= 44
+            assert box["height"] >= 44  # CSS pixels: room for a thumb
             assert box["y"] + box["height"] <= page.viewport_size["height"]
             page.keyboard.press("Tab")
             assert button.evaluate("button => button === document.activeElement")
