@@ -1,6 +1,7 @@
 """Ports of our own on loopback, and applications that answer on them while a block of code runs."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,7 +25,10 @@ class DidNotStart(Exception):
 
 def listen(port: int = 0) -> socket.socket:
     """A listening socket; port 0 is any that is free. Raises ``OSError``."""
-    return socket.create_server((HOST, port))
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        raise OSError(f"cannot listen on {HOST}, port {port}: {os.strerror(error.errno or 0)}") from error
 
 
 def free_port() -> int:

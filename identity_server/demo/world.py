@@ -1,5 +1,6 @@
 """An identity server, a homeserver and an inbox, all in this process, all in one folder, all on loopback."""
 
+import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -65,9 +66,9 @@ async def open_world(inbox_port: int | None = None, **sections: Any) -> AsyncIte
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="identity-server-demo-")))
         inbox = Inbox(clock)
-        mail, page, identity = (
-            stack.enter_context(listener) for listener in (listen(), _inbox_listener(inbox_port), listen())
-        )
+        mail = stack.enter_context(listen())
+        page = stack.enter_context(_inbox_listener(inbox_port))
+        identity = stack.enter_context(listen())
         homeserver_port, federation_port = free_port(), free_port()
         world = World(
             identity_server=f"http://{HOST}:{port_of(identity)}",
@@ -116,7 +117,7 @@ async def open_world(inbox_port: int | None = None, **sections: Any) -> AsyncIte
         yield world
 
 
-def _inbox_listener(port: int | None) -> Any:
+def _inbox_listener(port: int | None) -> socket.socket:
     if port is not None:
         return listen(port)
     try:
