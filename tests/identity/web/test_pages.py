@@ -2,28 +2,26 @@
 
 import re
 from base64 import b64encode
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import get_args
 
 import pytest
 
 from identity_server.identity.web.pages import confirm_page, failed_page, page_headers, verified_page
-from identity_server.identity.web.wording import Medium, Reason
+from identity_server.identity.web.wording import WORDING, Medium, Reason
 
 SERVER = "id.example.org"
 
 
-def every_page(language: str) -> list[str]:
-    pages = []
+def every_page(language: str) -> Iterator[str]:
     for medium in get_args(Medium):
-        pages.append(confirm_page(server_name=SERVER, medium=medium, action="/a", fields={}, accept_language=language))
-        for next_link in (None, "https://app.example/"):
-            pages.append(
-                verified_page(server_name=SERVER, medium=medium, next_link=next_link, accept_language=language)
-            )
+        about = {"server_name": SERVER, "medium": medium, "accept_language": language}
+        yield confirm_page(action="/submit", fields={"token": "7Qx"}, **about)
+        yield verified_page(next_link=None, **about)
+        yield verified_page(next_link="https://app.example/", **about)
         for reason in get_args(Reason):
-            pages.append(failed_page(server_name=SERVER, medium=medium, reason=reason, accept_language=language))
-    return pages
+            yield failed_page(reason=reason, **about)
 
 
 @pytest.mark.parametrize("language", tuple(WORDING))
