@@ -5,6 +5,7 @@ scanners: unless ``validation.confirm_links`` is off, GET changes nothing and as
 """
 
 from typing import Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
@@ -18,6 +19,8 @@ from identity_server.runtime.resources import Resources
 router = APIRouter(prefix="/_matrix/identity", tags=["pages"])
 
 Medium = Literal["email", "msisdn"]
+# A header holds ASCII only (RFC 3986, sections 2.2 and 2.1: what is encoded already stays so).
+_URL_CHARACTERS = ":/?#[]@!$&'()*+,;=%"
 _CONFIRM_PATH = "/_matrix/identity/io.identity_server/confirm"
 
 
@@ -88,7 +91,8 @@ async def _submit(
     page = verified_page(next_link=validated.next_link, **about)
     if validated.next_link is None:
         return Response(page, headers=page_headers(), media_type="text/html")
-    return Response(page, 303, {**page_headers(), "Location": validated.next_link}, media_type="text/html")
+    location = quote(validated.next_link, safe=_URL_CHARACTERS)
+    return Response(page, 303, {**page_headers(), "Location": location}, media_type="text/html")
 
 
 def _reason(error: MatrixError) -> Literal["incorrect", "expired", "unknown"]:
