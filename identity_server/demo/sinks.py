@@ -39,8 +39,8 @@ class Inbox:
             sender=str(parsed["from"]),
             recipient=recipient,
             subject=str(parsed["subject"]),
-            text=text.get_content() if text else "",
-            html=html.get_content() if html else None,
+            text=_with_newlines(text.get_content()) if text else "",
+            html=_with_newlines(html.get_content()) if html else None,
         )
 
     async def add_sms(self, sender: str, recipient: str, text: str) -> None:
@@ -60,6 +60,10 @@ class Inbox:
         self.messages.append(Message(id=str(self._received), received_ts=self._clock.now_ms(), **message))
         async with self._arrived:
             self._arrived.notify_all()
+
+
+def _with_newlines(text: str) -> str:
+    return text.replace("\r\n", "\n")
 
 
 class _MailHandler:
