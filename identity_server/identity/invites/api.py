@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import BeforeValidator
 
 from identity_server.identity.access.current import AnyAccount
 from identity_server.identity.invites import store
@@ -26,7 +26,15 @@ from identity_server.runtime.requests import Body, JsonOrFormRoute
 
 router = APIRouter(prefix="/_matrix/identity", tags=["invitations"], route_class=JsonOrFormRoute)
 
-Short = Annotated[Text, Field(max_length=1000)]
+_SHOWN_CHARACTERS = 1000
+
+
+def _shortened(value: Any) -> Any:
+    # What is only shown is no reason to refuse: a room's name may be long, and some servers send null for none.
+    return "" if value is None else value[:_SHOWN_CHARACTERS] if isinstance(value, str) else value
+
+
+Shown = Annotated[Text, BeforeValidator(_shortened)]
 
 
 class InviteRequest(Body):
@@ -34,12 +42,12 @@ class InviteRequest(Body):
     address: Text
     room_id: RoomID
     sender: UserID
-    room_alias: Short = ""
-    room_avatar_url: Short = ""
-    room_name: Short = ""
-    room_type: Short = ""
-    sender_display_name: Short = ""
-    language: Short = ""
+    room_alias: Shown = ""
+    room_avatar_url: Shown = ""
+    room_name: Shown = ""
+    room_type: Shown = ""
+    sender_display_name: Shown = ""
+    language: Shown = ""
 
 
 class Acceptance(Body):
