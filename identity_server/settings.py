@@ -164,7 +164,12 @@ class ReplicationSettings(Section):
     """The mutual TLS port for peers that speak Sydent's protocol; 0: off."""
     certificate: Path | None = None
     ca_file: Path | None = None
-    push_interval: Duration = 10_000
+    pull_interval: Duration = 60_000
+    """How often each peer's log is asked for what a push may have missed."""
+    max_pause: Duration = 300_000
+    """The longest pause before a peer that is down is tried again."""
+    max_clock_skew: Duration = 300_000
+    """How far a peer's clock may be ahead of ours."""
 
 
 class CompatibilitySettings(Section):
@@ -192,6 +197,7 @@ class RateLimitSettings(Section):
     register_per_source: str = "60/minute; 1000/hour"
     lookup_per_account: str = "120/minute; 2000/hour"
     lookup_per_source: str = "600/minute"
+    replication_per_peer: str = "3000/minute"
     login_per_user: str = "20/10minutes; 200/day"
     """This and the rest are for the bundled homeserver."""
     login_per_source: str = "120/10minutes; 2000/day"

@@ -44,6 +44,7 @@ class IdentityServer:
         self.homeservers = Homeservers()
         self.state: dict[str, Any] = {}
         self.client: AsyncClient
+        self.app: ASGIApp
 
     @property
     def database(self) -> Database:

@@ -13,7 +13,7 @@ from identity_server.cli.context import console, errors, fail, open_database, ru
 from identity_server.identity.associations import store
 from identity_server.identity.associations.state import state_binding
 from identity_server.identity.bindings.unbind import unbind
-from identity_server.identity.lookup.index import reindex
+from identity_server.identity.lookup.index import Change, reindex
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.identity.transfer.bulk import import_bindings
 from identity_server.identity.transfer.export import export_bindings
@@ -89,7 +89,7 @@ async def _bind(settings: Settings, threepid: Threepid, typed: str, user_id: str
     async with open_database(settings) as database, database.transaction() as session:
         now_ms = SystemClock().now_ms()
         stated = await state_binding(session, threepid, user_id, spelling, keyring=keyring, now_ms=now_ms)
-        await reindex(session, threepid, stated.before, stated.after)
+        await reindex(session, [Change(threepid, stated.before, stated.after)])
     console.print_json(data=stated.signed)
 
 

@@ -19,6 +19,9 @@ from identity_server.identity.invites.store_invite import INVITATION, send_invit
 from identity_server.identity.lookup.peppers import Peppers, ensure_pepper
 from identity_server.identity.lookup.schedule import rotate_when_old
 from identity_server.identity.purge import purge
+from identity_server.identity.replication.client import PeerClient
+from identity_server.identity.replication.exchange import Exchange
+from identity_server.identity.replication.receive import Peers
 from identity_server.identity.routes import ROUTERS
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.matrix.errors import MissingParams
@@ -37,14 +40,22 @@ from identity_server.settings import Settings
 
 _PURGE_EVERY_MS = 3_600_000
 _LOOK_AT_PEPPER_EVERY_MS = 60_000
+_LOOK_AT_PEERS_EVERY_MS = 200
 
 
 @asynccontextmanager
 async def open_identity_server(
-    settings: Settings, *, clock: Clock | None = None, entropy: Entropy | None = None, **parts: Any
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+    background: bool = True,
+    **parts: Any,
 ) -> AsyncIterator[dict[str, Any]]:
-    """What the identity server keeps open, by name, with its loops running; ``parts`` replace what would be opened
-    under the same name."""
+    """What the identity server keeps open, by name; ``parts`` replace what would be opened under the same name.
+
+    ``background``: whether its loops run meanwhile.
+    """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     async with AsyncExitStack() as stack:
         database = Database(
@@ -68,21 +79,32 @@ async def open_identity_server(
                 ONBIND: partial(send_onbind, homeservers=homeservers),
             },
         )
+        keyring = load_keyring(settings.server.name, settings.signing_key_file, entropy)
+        peer_client = PeerClient(parts.get("http", federation.http), keyring)
+        peers = Peers(database, peer_client, clock, max_skew_ms=settings.replication.max_clock_skew)
+        exchange = Exchange(database, peer_client, peers, keyring, clock, settings.replication)
+        stack.push_async_callback(exchange.finish)
         alone = partial(once_at_a_time, database=database, clock=clock, holder=entropy.token(16))
-        await stack.enter_async_context(
-            running(
-                tasks.run_forever,
-                alone("purge", partial(purge, database, settings), every_ms=_PURGE_EVERY_MS),
-                alone(
-                    "pepper rotation", partial(rotate_when_old, database, settings), every_ms=_LOOK_AT_PEPPER_EVERY_MS
-                ),
+        if background:
+            await stack.enter_async_context(
+                running(
+                    tasks.run_forever,
+                    alone("replication", exchange.run, every_ms=_LOOK_AT_PEERS_EVERY_MS),
+                    alone("purge", partial(purge, database, settings), every_ms=_PURGE_EVERY_MS),
+                    alone(
+                        "pepper rotation",
+                        partial(rotate_when_old, database, settings),
+                        every_ms=_LOOK_AT_PEPPER_EVERY_MS,
+                    ),
+                )
             )
-        )
         yield {
             "resources": Resources(settings, database, clock, entropy, RateLimits(settings.rate_limits)),
-            "keyring": load_keyring(settings.server.name, settings.signing_key_file, entropy),
+            "keyring": keyring,
             "peppers": Peppers(database, clock),
             "remote_keys": federation.remote_keys,
+            "peers": peers,
+            "exchange": exchange,
             "tasks": tasks,
             **parts,
             "outlet": outlet,
@@ -91,12 +113,17 @@ async def open_identity_server(
 
 
 def identity_application(
-    settings: Settings, *, clock: Clock | None = None, entropy: Entropy | None = None, **parts: Any
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+    background: bool = True,
+    **parts: Any,
 ) -> ASGIApp:
-    """The identity server."""
+    """The identity server; arguments as in ``open_identity_server``."""
 
     def lifespan(_app: FastAPI) -> AbstractAsyncContextManager[dict[str, Any]]:
-        return open_identity_server(settings, clock=clock, entropy=entropy, **parts)
+        return open_identity_server(settings, clock=clock, entropy=entropy, background=background, **parts)
 
     return make_application(
         "Identity server", lifespan, ROUTERS, missing=MissingParams, max_body_bytes=settings.server.max_body_bytes

@@ -9,6 +9,7 @@ from identity_server.identity.bindings import api as bindings
 from identity_server.identity.compatibility import v1
 from identity_server.identity.invites import api as invites
 from identity_server.identity.lookup import api as lookup
+from identity_server.identity.replication import api as replication
 from identity_server.identity.signing import api as signing
 from identity_server.identity.terms import api as terms
 from identity_server.identity.validation import api as validation
@@ -41,6 +42,7 @@ ROUTERS = (
     bindings.router,
     invites.router,
     signing.by_id,
+    replication.router,
     v1.msisdn,
     v1.others,
 )

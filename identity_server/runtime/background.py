@@ -13,6 +13,7 @@ from identity_server.runtime.leases import take_lease
 log = structlog.get_logger(__name__)
 
 _PAUSE_AFTER_FAILURE_SECONDS = 5.0
+_SHORTEST_LEASE_MS = 20_000
 
 
 @asynccontextmanager
@@ -41,12 +42,19 @@ def once_at_a_time(
 ) -> Callable[[], Awaitable[None]]:
     """A loop that calls ``act(now_ms)`` every ``every_ms``, in one of all the processes on this database."""
 
+    for_ms = max(every_ms * 2, _SHORTEST_LEASE_MS)
+
     async def loop() -> None:
+        held_until_ts = 0
         while True:
             now_ms = clock.now_ms()
-            if await take_lease(database, work, holder, now_ms=now_ms, for_ms=every_ms * 2):
+            # Renewed in good time, but not at every turn: it costs a write.
+            if held_until_ts - now_ms < for_ms // 2:
+                is_ours = await take_lease(database, work, holder, now_ms=now_ms, for_ms=for_ms)
+                held_until_ts = now_ms + for_ms if is_ours else 0
+            if held_until_ts:
                 await act(now_ms)
-            await asyncio.sleep(every_ms / 1000)
+            await asyncio.sleep((every_ms if held_until_ts else for_ms // 4) / 1000)
 
     loop.__qualname__ = work
     return loop

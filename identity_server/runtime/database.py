@@ -5,10 +5,10 @@ for the lock, and ``BEGIN IMMEDIATE`` makes a transaction that will write wait a
 at its end. ``synchronous=FULL``: what was answered survives a power cut.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, BigInteger, Connection, Integer, Text, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,6 +22,8 @@ from identity_server.runtime.fast_reads import FastReads, PostgresReads, SqliteR
 Integer64 = BigInteger().with_variant(Integer(), "sqlite")
 # Compared byte by byte: what keys need, at half the price of a locale's rules.
 Key = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+_Item = TypeVar("_Item")
 
 COLUMN_TYPES = {int: Integer64, str: Text()}
 
@@ -128,6 +130,12 @@ _INSERT: dict[str, Callable[[type[DeclarativeBase]], sqlite.Insert | postgresql.
 def insert(session: AsyncSession, table: type[DeclarativeBase]) -> sqlite.Insert | postgresql.Insert:
     """An INSERT of the engine in use, which knows ON CONFLICT."""
     return _INSERT[session.get_bind().dialect.name](table)
+
+
+def in_chunks(items: Sequence[_Item], size: int = 500) -> Iterator[Sequence[_Item]]:
+    """So many at a time as one statement takes as parameters."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 async def insert_missing(

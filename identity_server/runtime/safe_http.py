@@ -117,7 +117,7 @@ class SafeHttp:
         self, method: str, step: "_Step", headers: Mapping[str, str], content: bytes | None, max_bytes: int
     ) -> Answer:
         endpoint = step.endpoint
-        lines = {"host": endpoint.host_header, **headers, "accept-encoding": "identity"}
+        lines = {"host": endpoint.host_header, "accept-encoding": "identity", **headers}
         if content is not None or method in ("POST", "PUT"):
             lines["content-length"] = str(len(content or b""))
         # Connections are pooled by scheme, host and port. So the host is made of all that a connection stands for.

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy import insert as sql_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -10,10 +10,9 @@ from identity_server.identity.associations.merkle import Peaks
 from identity_server.identity.associations.models import CurrentAssociation, LogEntry, LogHead, LogNode
 from identity_server.identity.associations.statement import Statement, entry_nonce, log_entry
 from identity_server.matrix.threepid import Threepid
-from identity_server.runtime.database import insert
+from identity_server.runtime.database import in_chunks, insert
 
 _LOG = "associations"
-_IN_ONE_STATEMENT = 500
 
 
 class Current(NamedTuple):
@@ -58,18 +57,25 @@ async def _head(session: AsyncSession, *, for_update: bool) -> Head:
 
 
 async def current(session: AsyncSession, threepid: Threepid) -> Current | None:
-    row = (
-        await session.execute(
-            select(
-                CurrentAssociation.user_id,
-                CurrentAssociation.ts,
-                CurrentAssociation.origin,
-                CurrentAssociation.origin_id,
-                CurrentAssociation.spelling,
-            ).where(CurrentAssociation.medium == threepid.medium, CurrentAssociation.address == threepid.address)
-        )
-    ).first()
-    return Current(row.user_id, Precedence(row.ts, row.origin, row.origin_id), row.spelling) if row else None
+    return (await currents(session, [threepid])).get(threepid)
+
+
+async def currents(session: AsyncSession, threepids: Sequence[Threepid]) -> dict[Threepid, Current]:
+    """What holds for those of ``threepids`` about which anything was ever stated."""
+    row = CurrentAssociation
+    columns = (row.medium, row.address, row.user_id, row.ts, row.origin, row.origin_id, row.spelling)
+    found: dict[Threepid, Current] = {}
+    for some in in_chunks(threepids):
+        for one in await session.execute(select(*columns).where(tuple_(row.medium, row.address).in_(some))):
+            precedence = Precedence(one.ts, one.origin, one.origin_id)
+            found[Threepid(one.medium, one.address)] = Current(one.user_id, precedence, one.spelling)
+    return found
+
+
+async def forget(session: AsyncSession, threepid: Threepid) -> None:
+    """Let nothing hold for an address: nobody who is trusted has stated anything about it."""
+    row = CurrentAssociation
+    await session.execute(delete(row).where(row.medium == threepid.medium, row.address == threepid.address))
 
 
 async def page_of_bound(session: AsyncSession, after: Threepid, limit: int) -> list[Bound]:
@@ -89,17 +95,6 @@ async def page_of_bound(session: AsyncSession, after: Threepid, limit: int) -> l
 async def count_bound(session: AsyncSession) -> int:
     bound = CurrentAssociation.user_id.is_not(None)
     return await session.scalar(select(func.count()).select_from(CurrentAssociation).where(bound)) or 0
-
-
-async def known(session: AsyncSession, threepids: list[Threepid]) -> set[Threepid]:
-    """Those of ``threepids`` about which anything was ever stated."""
-    row = CurrentAssociation
-    found: set[Threepid] = set()
-    for start in range(0, len(threepids), _IN_ONE_STATEMENT):
-        some = threepids[start : start + _IN_ONE_STATEMENT]
-        rows = await session.execute(select(row.medium, row.address).where(tuple_(row.medium, row.address).in_(some)))
-        found.update(Threepid(*found_row) for found_row in rows)
-    return found
 
 
 def statement_of(entry: LogEntry) -> Statement:

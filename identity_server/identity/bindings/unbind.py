@@ -3,7 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.associations.state import state_tombstone
-from identity_server.identity.lookup.index import reindex
+from identity_server.identity.lookup.index import Change, reindex
 from identity_server.identity.signing.keyring import Keyring
 from identity_server.identity.validation.submit_token import proven
 from identity_server.matrix.errors import Forbidden
@@ -16,7 +16,7 @@ async def unbind(session: AsyncSession, threepid: Threepid, user_id: str, *, key
     """Let nothing of ``threepid`` be found; nothing happens if it does not belong to ``user_id``."""
     stated = await state_tombstone(session, threepid, user_id, keyring=keyring, now_ms=now_ms)
     if stated is not None:
-        await reindex(session, threepid, stated.before, stated.after)
+        await reindex(session, [Change(threepid, stated.before, stated.after)])
 
 
 async def check_session(

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from sqlalchemy import delete, select, tuple_, update
@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity_server.identity.associations.models import CurrentAssociation
 from identity_server.identity.lookup.models import SLOTS, Pepper
 from identity_server.matrix.threepid import Threepid
-from identity_server.runtime.database import insert, insert_missing
+from identity_server.runtime.database import in_chunks, insert, insert_missing
 
 State = Literal["building", "current", "retiring"]
 
@@ -45,13 +45,11 @@ async def remove_pepper(session: AsyncSession, pepper: LivePepper) -> None:
     await session.execute(delete(Pepper).where(Pepper.pepper == pepper.pepper))
 
 
-async def put_hashes(session: AsyncSession, slot: int, hashes: Iterable[str], user_id: str | None) -> None:
-    table = SLOTS[slot]
-    await session.execute(
-        insert(session, table)
-        .values([{"hash": hash_, "user_id": user_id} for hash_ in hashes])
-        .on_conflict_do_update(index_elements=["hash"], set_={"user_id": user_id})
-    )
+async def put_hashes(session: AsyncSession, slot: int, rows: Iterable[tuple[str, str | None]]) -> None:
+    """Let each hash lead to its user ID, or to nobody."""
+    new = insert(session, SLOTS[slot])
+    upsert = new.on_conflict_do_update(index_elements=["hash"], set_={"user_id": new.excluded.user_id})
+    await session.execute(upsert, [{"hash": hash_, "user_id": user_id} for hash_, user_id in rows])
 
 
 async def add_hashes(session: AsyncSession, slot: int, rows: Iterable[Sequence[str]]) -> None:
@@ -59,9 +57,10 @@ async def add_hashes(session: AsyncSession, slot: int, rows: Iterable[Sequence[s
     await insert_missing(session, SLOTS[slot], ({"hash": hash_, "user_id": user_id} for hash_, user_id in rows))
 
 
-async def remove_hashes(session: AsyncSession, slot: int, hashes: Iterable[str]) -> None:
+async def remove_hashes(session: AsyncSession, slot: int, hashes: Collection[str]) -> None:
     table = SLOTS[slot]
-    await session.execute(delete(table).where(table.hash.in_(list(hashes))))
+    for some in in_chunks(sorted(hashes)):
+        await session.execute(delete(table).where(table.hash.in_(some)))
 
 
 async def remove_unbound(session: AsyncSession, slot: int) -> None:
@@ -73,8 +72,8 @@ async def users_of(session: AsyncSession, threepids: list[Threepid]) -> dict[Thr
     """Those of ``threepids`` that are bound, in the clear (algorithm ``none``)."""
     row = CurrentAssociation
     found: dict[Threepid, str] = {}
-    for start in range(0, len(threepids), 500):
-        some = tuple_(row.medium, row.address).in_(threepids[start : start + 500])
+    for chunk in in_chunks(threepids):
+        some = tuple_(row.medium, row.address).in_(chunk)
         rows = await session.execute(select(row.medium, row.address, row.user_id).where(some, row.user_id.is_not(None)))
         found.update({Threepid(medium, address): user_id for medium, address, user_id in rows if user_id})
     return found

@@ -5,14 +5,14 @@ repeating it changes nothing.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import count, islice
+from itertools import islice
 from typing import NamedTuple
 
 from identity_server.identity.associations import store
 from identity_server.identity.associations.merge import Precedence
 from identity_server.identity.associations.statement import Statement
 from identity_server.identity.associations.store import Bound, Current
-from identity_server.identity.lookup.index import index_bulk
+from identity_server.identity.lookup.index import Change, reindex
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database
 
@@ -39,23 +39,17 @@ async def import_bindings(
         now_ms = clock.now_ms()
         async with database.transaction() as session:
             head = await store.lock_log(session)
-            known = await store.known(session, list(unique))
+            known = await store.currents(session, list(unique))
             new = [bound for threepid, bound in unique.items() if threepid not in known]
             if new:
                 said = [Statement.binding(bound.threepid, bound.user_id, now_ms) for bound in new]
                 await store.append(session, head, server_name, [store.Signed(statement) for statement in said])
-                positions = count(head.position + 1)
-                await store.put_current(
-                    session,
-                    [
-                        (
-                            bound.threepid,
-                            Current(bound.user_id, Precedence(now_ms, server_name, position), bound.spelling),
-                        )
-                        for bound, position in zip(new, positions, strict=False)
-                    ],
-                )
-                await index_bulk(session, new)
+                winners = [
+                    (bound.threepid, Current(bound.user_id, Precedence(now_ms, server_name, position), bound.spelling))
+                    for position, bound in enumerate(new, start=head.position + 1)
+                ]
+                await store.put_current(session, winners)
+                await reindex(session, [Change(threepid, None, winner) for threepid, winner in winners])
         stated += len(new)
         read += len(batch)
         progress(read)

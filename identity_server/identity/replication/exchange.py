@@ -1,0 +1,134 @@
+"""Keeping level with every peer: what we stated goes to them at once, what they stated comes if it was missed.
+
+Each peer has its own turn, so that one that is down or slow costs the others nothing; it is tried again after a
+growing pause. Cursors are rows: a restart goes on where it stopped.
+"""
+
+import asyncio
+
+import structlog
+
+from identity_server.identity.associations import store as associations
+from identity_server.identity.replication import store
+from identity_server.identity.replication.client import PeerClient, PeerRefused
+from identity_server.identity.replication.log import page_of_ours
+from identity_server.identity.replication.models import Peer
+from identity_server.identity.replication.page import page_json, read_page
+from identity_server.identity.replication.receive import Peers
+from identity_server.identity.signing.keyring import Keyring
+from identity_server.matrix.errors import MatrixError
+from identity_server.matrix.http import Unreachable
+from identity_server.runtime.clock import Clock
+from identity_server.runtime.database import Database
+from identity_server.settings import ReplicationSettings
+
+log = structlog.get_logger(__name__)
+
+_PUSH_AT_ONCE = 500
+_PULL_AT_ONCE = 5_000
+_LOOK_SECONDS = 0.2
+_FIRST_PAUSE_MS = 1_000
+
+
+class Exchange:
+    def __init__(
+        self,
+        database: Database,
+        client: PeerClient,
+        peers: Peers,
+        keyring: Keyring,
+        clock: Clock,
+        settings: ReplicationSettings,
+    ) -> None:
+        self._database = database
+        self._client = client
+        self._peers = peers
+        self._keyring = keyring
+        self._clock = clock
+        self._settings = settings
+        self._pulled_ts: dict[str, int] = {}
+        self._turns: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self, _now_ms: int) -> None:
+        """Look once for peers to whom something is owed, and begin their turns."""
+        async with self._database.reading() as session:
+            peers = await store.peers(session)
+            position = (await associations.head(session)).position
+        now_ms = self._clock.now_ms()
+        for peer in peers:
+            is_over = peer.expires_ts is not None and peer.expires_ts <= now_ms
+            if peer.paused or is_over or peer.next_try_ts > now_ms or not self._is_idle(peer.name):
+                continue
+            if peer.sent_position < position or self._pull_is_due(peer.name, now_ms):
+                self._turns[peer.name] = asyncio.create_task(self._turn(peer))
+
+    async def finish(self) -> None:
+        """End the turns that are under way."""
+        for turn in self._turns.values():
+            turn.cancel()
+        await asyncio.gather(*self._turns.values(), return_exceptions=True)
+
+    def _is_idle(self, name: str) -> bool:
+        return name not in self._turns or self._turns[name].done()
+
+    def _pull_is_due(self, name: str, now_ms: int) -> bool:
+        return now_ms - self._pulled_ts.get(name, 0) >= self._settings.pull_interval
+
+    async def _turn(self, peer: Peer) -> None:
+        try:
+            if self._pull_is_due(peer.name, self._clock.now_ms()):
+                await pull(peer, self._client, self._peers)
+                self._pulled_ts[peer.name] = self._clock.now_ms()
+            await self._push(peer)
+        except (Unreachable, PeerRefused, MatrixError) as error:
+            await self._failed(peer, str(error))
+        except Exception as error:
+            log.error("replication failed", peer=peer.name, exc_info=error)
+            await self._failed(peer, type(error).__name__)
+        else:
+            await self._change(peer, failures=0, last_error=None, next_try_ts=0, last_contact_ts=self._clock.now_ms())
+
+    async def _push(self, peer: Peer) -> None:
+        """Send what the peer has not got, page by page, until it has all."""
+        sent = peer.sent_position
+        while True:
+            async with self._database.reading() as session:
+                page = await page_of_ours(
+                    session, sent, _PUSH_AT_ONCE, keyring=self._keyring, now_ms=self._clock.now_ms()
+                )
+            if not page.entries:
+                return
+            answer = await self._client.push(peer, page_json(page.origin, page.after, page.entries, page.head.signed))
+            position, refused = answer.get("position"), answer.get("refused", {})
+            if not isinstance(position, int) or not 0 <= position <= page.head.size or not isinstance(refused, dict):
+                raise PeerRefused("its answer to a push makes no sense")
+            reasons = [(int(number), str(why)[:200]) for number, why in refused.items() if str(number).isdecimal()]
+            async with self._database.transaction() as session:
+                await store.set_aside(session, peer.name, reasons, of_ours=True, now_ms=self._clock.now_ms())
+                await store.change_peer(session, peer.name, sent_position=position)
+            if position == sent:
+                raise PeerRefused("it took nothing of what it was sent")
+            sent = position
+
+    async def _failed(self, peer: Peer, reason: str) -> None:
+        failures = peer.failures + 1
+        pause_ms = min(_FIRST_PAUSE_MS * 2 ** min(failures - 1, 20), self._settings.max_pause)
+        await self._change(
+            peer, failures=failures, last_error=reason[:500], next_try_ts=self._clock.now_ms() + pause_ms
+        )
+
+    async def _change(self, peer: Peer, **values: int | str | None) -> None:
+        async with self._database.transaction() as session:
+            await store.change_peer(session, peer.name, **values)
+
+
+async def pull(peer: Peer, client: PeerClient, peers: Peers) -> int:
+    """Take what stands in the peer's log behind what we have; how far we have it then."""
+    position = peer.taken_position
+    while True:
+        page = read_page(await client.log(peer, position, _PULL_AT_ONCE), peer.name)
+        if page.after != position:
+            raise PeerRefused("it answered with another page than was asked for")
+        if not page.entries:
+            return position
+        position = (await peers.take(page)).position

@@ -1,0 +1,72 @@
+"""Who is it that speaks, and what it says: authentication of peers and of their pages."""
+
+from identity_server.identity.replication import store
+from identity_server.identity.replication.client import PeerClient, PeerRefused
+from identity_server.identity.replication.keys import BadKeys, follow_keys
+from identity_server.identity.replication.models import Peer
+from identity_server.identity.replication.page import Page, is_signed
+from identity_server.identity.replication.take import Taken, take_page
+from identity_server.matrix.errors import Forbidden
+from identity_server.matrix.http import Unreachable
+from identity_server.matrix.server_keys import UnknownKey
+from identity_server.matrix.signing import VerifyKey
+from identity_server.runtime.clock import Clock
+from identity_server.runtime.database import Database
+
+
+class UnknownPeer(Forbidden):
+    errcode = "M_UNKNOWN_PEER"
+
+
+class Peers:
+    """The peers as they are now: who they are, with which keys."""
+
+    def __init__(self, database: Database, client: PeerClient, clock: Clock, *, max_skew_ms: int) -> None:
+        self._database = database
+        self._client = client
+        self._clock = clock
+        self._max_skew_ms = max_skew_ms
+
+    async def trusted(self, name: str) -> Peer:
+        """Raises ``UnknownPeer`` for one that we have not, or no longer believe."""
+        async with self._database.reading() as session:
+            peer = await store.find_peer(session, name)
+        if peer is None or peer.paused or (peer.expires_ts is not None and peer.expires_ts <= self._clock.now_ms()):
+            raise UnknownPeer("This server does not replicate with yours")
+        return peer
+
+    async def key(self, name: str, key_id: str) -> VerifyKey:
+        """The peer's key; one that we have not seen may be announced by one that we have. Raises ``UnknownKey``."""
+        peer = await self.trusted(name)
+        if (known := await self._known(name, key_id)) is None:
+            try:
+                published = await self._client.keys(peer.base_url)
+                async with self._database.transaction() as session:
+                    await follow_keys(session, name, published, now_ms=self._clock.now_ms())
+            except (Unreachable, PeerRefused, BadKeys) as error:
+                raise UnknownKey(str(error)) from error
+            known = await self._known(name, key_id)
+        if known is None:
+            raise UnknownKey("the peer does not publish this key")
+        return known
+
+    async def take(self, page: Page) -> Taken:
+        """Take a page from the peer that it names. Raises ``Forbidden``, ``HistoryRewritten`` or ``UnknownPeer``."""
+        await self.trusted(page.origin)
+        signers = page.head.signed.get("signatures", {}).get(page.origin, {})
+        for key_id in list(signers)[:10] if isinstance(signers, dict) else ():
+            try:
+                key = await self.key(page.origin, key_id)
+            except UnknownKey:
+                continue
+            if is_signed(page.head, page.origin, [key]):
+                break
+        else:
+            raise Forbidden("The tree head is not signed with a key of the peer")
+        now_ms = self._clock.now_ms()
+        async with self._database.transaction() as session:
+            return await take_page(session, page, latest_ts=now_ms + self._max_skew_ms, now_ms=now_ms)
+
+    async def _known(self, name: str, key_id: str) -> VerifyKey | None:
+        async with self._database.reading() as session:
+            return next((key for key in await store.peer_keys(session, name) if key.key_id == key_id), None)

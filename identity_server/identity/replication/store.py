@@ -1,0 +1,105 @@
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy import insert as sql_insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from identity_server.identity.associations.models import CurrentAssociation
+from identity_server.identity.associations.statement import Statement
+from identity_server.identity.replication.models import Peer, PeerKey, PeerStatement, SetAside
+from identity_server.matrix.signing import VerifyKey
+from identity_server.matrix.threepid import Threepid
+from identity_server.runtime.database import insert_missing
+
+
+async def peers(session: AsyncSession) -> list[Peer]:
+    return list(await session.scalars(select(Peer).order_by(Peer.name)))
+
+
+async def find_peer(session: AsyncSession, name: str, *, for_update: bool = False) -> Peer | None:
+    statement = select(Peer).where(Peer.name == name).execution_options(populate_existing=True)
+    return await session.scalar(statement.with_for_update() if for_update else statement)
+
+
+async def change_peer(session: AsyncSession, name: str, **values: Any) -> bool:
+    """False if there is no such peer."""
+    rows = await session.execute(update(Peer).where(Peer.name == name).values(**values).returning(Peer.name))
+    return rows.first() is not None
+
+
+async def remove_peer(session: AsyncSession, name: str) -> None:
+    await session.execute(delete(SetAside).where(SetAside.peer == name))
+    await session.execute(delete(PeerKey).where(PeerKey.peer == name))
+    await session.execute(delete(Peer).where(Peer.name == name))
+
+
+async def peer_keys(session: AsyncSession, name: str) -> list[VerifyKey]:
+    rows = await session.execute(select(PeerKey.key_id, PeerKey.public_key).where(PeerKey.peer == name))
+    return [VerifyKey.from_base64(*row) for row in rows]
+
+
+async def add_peer_keys(session: AsyncSession, name: str, keys: Iterable[VerifyKey], *, now_ms: int) -> None:
+    rows = [{"peer": name, "key_id": key.key_id, "public_key": key.base64, "added_ts": now_ms} for key in keys]
+    await insert_missing(session, PeerKey, rows)
+
+
+async def add_statements(session: AsyncSession, origin: str, numbered: Sequence[tuple[int, Statement]]) -> None:
+    rows = [
+        {
+            "origin": origin,
+            "origin_id": position,
+            "medium": statement.threepid.medium,
+            "address": statement.threepid.address,
+            "user_id": statement.user_id,
+            "ts": statement.ts,
+            "not_before": statement.not_before,
+            "not_after": statement.not_after,
+        }
+        for position, statement in numbered
+    ]
+    if rows:
+        await session.execute(sql_insert(PeerStatement), rows)
+
+
+async def set_aside(
+    session: AsyncSession, peer: str, reasons: Iterable[tuple[int, str]], *, of_ours: bool, now_ms: int
+) -> None:
+    rows = [
+        {"peer": peer, "of_ours": of_ours, "position": position, "reason": reason, "set_aside_ts": now_ms}
+        for position, reason in reasons
+    ]
+    await insert_missing(session, SetAside, rows)
+
+
+async def all_set_aside(session: AsyncSession, peer: str, limit: int = 100) -> list[SetAside]:
+    rows = await session.scalars(
+        select(SetAside).where(SetAside.peer == peer).order_by(SetAside.set_aside_ts.desc()).limit(limit)
+    )
+    return list(rows)
+
+
+async def count_statements(session: AsyncSession, origin: str) -> int:
+    statement = select(func.count()).select_from(PeerStatement).where(PeerStatement.origin == origin)
+    return await session.scalar(statement) or 0
+
+
+async def statements_about(session: AsyncSession, threepid: Threepid) -> list[tuple[str, int, Statement]]:
+    """What peers have stated about an address: origin, position, statement."""
+    row = PeerStatement
+    rows = await session.scalars(select(row).where(row.medium == threepid.medium, row.address == threepid.address))
+    return [
+        (found.origin, found.origin_id, Statement(threepid, found.user_id, found.ts, found.not_before, found.not_after))
+        for found in rows
+    ]
+
+
+async def held_by(session: AsyncSession, origin: str, limit: int) -> list[Threepid]:
+    """Addresses of which what holds is what ``origin`` stated."""
+    row = CurrentAssociation
+    rows = await session.execute(select(row.medium, row.address).where(row.origin == origin).limit(limit))
+    return [Threepid(*found) for found in rows]
+
+
+async def drop_statements(session: AsyncSession, origin: str) -> None:
+    await session.execute(delete(PeerStatement).where(PeerStatement.origin == origin))

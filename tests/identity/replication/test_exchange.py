@@ -1,0 +1,165 @@
+from typing import Any
+
+from sqlalchemy import text
+
+from identity_server.identity.replication import store
+from identity_server.identity.replication.page import read_page
+from identity_server.identity.replication.retire import retire
+from identity_server.identity.replication.rules import Rules
+from identity_server.identity.signing.keyring import Keyring
+from identity_server.runtime.key_files import generate_key, read_keys
+from tests.identity.replication.mesh import Mesh
+from tests.world import IdentityServer
+
+V2 = "/_matrix/identity/v2"
+ALICE, BOB = "@alice:hs.test", "@bob:hs.test"
+
+
+async def found(server: IdentityServer, *addresses: str) -> dict[str, str]:
+    return await server.found(await server.account("@reader:hs.test"), *addresses)
+
+
+async def unbind(server: IdentityServer, headers: dict[str, str], user_id: str, address: str) -> None:
+    body = {"mxid": user_id, "threepid": {"medium": "email", "address": address}}
+    answer = await server.client.post(f"{V2}/3pid/unbind", json=body, headers=headers)
+    assert answer.status_code == 200
+
+
+async def peer(server: IdentityServer, name: str) -> Any:
+    async with server.database.reading() as session:
+        return await store.find_peer(session, name)
+
+
+async def test_what_is_bound_at_one_is_found_at_the_other_and_so_is_its_end(pair: Mesh) -> None:
+    headers = await pair["a.test"].bound(ALICE)
+    await pair.at_rest()
+    assert await found(pair["b.test"], "alice@example.org") == {"alice@example.org": ALICE}
+    await unbind(pair["a.test"], headers, ALICE, "alice@example.org")
+    await pair.at_rest()
+    assert await found(pair["b.test"], "alice@example.org") == {}
+
+
+async def test_the_newest_statement_wins_wherever_it_was_made(pair: Mesh) -> None:
+    await pair["a.test"].bound(ALICE)
+    pair["b.test"].clock.advance(seconds=1)
+    await pair["b.test"].bound(BOB)
+    await pair.at_rest()
+    for server in pair.servers.values():
+        assert await found(server, "alice@example.org") == {"alice@example.org": BOB}
+
+
+async def test_a_tombstone_beats_only_what_it_is_newer_than(pair: Mesh) -> None:
+    headers = await pair["a.test"].bound(ALICE)
+    await unbind(pair["a.test"], headers, ALICE, "alice@example.org")
+    pair["b.test"].clock.advance(seconds=10)
+    await pair["b.test"].bound(BOB)
+    await pair.at_rest()
+    for server in pair.servers.values():
+        assert await found(server, "alice@example.org") == {"alice@example.org": BOB}
+
+
+async def test_a_peer_that_was_away_is_sent_what_it_missed(pair: Mesh) -> None:
+    pair.network.cut.add("b.test")
+    addresses = [f"{number}@example.org" for number in range(5)]
+    for number, address in enumerate(addresses):
+        await pair["a.test"].bound(ALICE, address, str(number))
+    await pair.at_rest()
+    assert (await peer(pair["a.test"], "b.test")).failures > 0
+    pair.network.cut.clear()
+    await pair.at_rest()
+    assert await found(pair["b.test"], *addresses) == dict.fromkeys(addresses, ALICE)
+    assert (await peer(pair["a.test"], "b.test")).failures == 0
+
+
+async def test_a_new_peer_pulls_what_was_stated_before_it_came(pair: Mesh) -> None:
+    await pair["a.test"].bound(ALICE)
+    await pair.at_rest()
+    # The cursor of a server that lost its peer's statements, say: it asks for them itself.
+    async with pair["b.test"].database.transaction() as session:
+        await store.drop_statements(session, "a.test")
+        await store.change_peer(session, "a.test", taken_position=0, taken_peaks=b"")
+    await pair.at_rest()
+    assert (await peer(pair["b.test"], "a.test")).taken_position == 1
+
+
+async def test_a_page_that_is_sent_twice_or_late_changes_nothing(pair: Mesh) -> None:
+    headers = await pair["a.test"].bound(ALICE)
+    await pair.at_rest()
+    [page] = [json for method, target, json in pair.network.log if method == "POST" and "b.test" in target]
+    await unbind(pair["a.test"], headers, ALICE, "alice@example.org")
+    await pair.at_rest()
+    taken = await pair["b.test"].state["peers"].take(read_page(page, "a.test"))
+    assert taken.position == 2
+    assert await found(pair["b.test"], "alice@example.org") == {}
+
+
+async def test_only_a_peer_may_push_and_only_in_its_own_name(pair: Mesh) -> None:
+    push = "/_matrix/identity/io.identity_server/replication/push"
+    answer = await pair["a.test"].client.post(push, json={})
+    assert (answer.status_code, answer.json()["errcode"]) == (401, "M_UNAUTHORIZED")
+    client = pair["b.test"].state["peers"]._client
+    await pair["b.test"].bound(BOB)
+    page = await client.log(await peer(pair["b.test"], "a.test"), 0, 10)
+    assert page["origin"] == "a.test"
+    await pair["a.test"].bound(ALICE)
+    page = await client.log(await peer(pair["b.test"], "a.test"), 0, 10)
+    answer = await client._http.request(
+        "POST", f"https://a.test{push}", json=page, headers={"authorization": "X-Matrix origin=b.test,key=x,sig=y"}
+    )
+    assert answer.status == 401
+
+
+async def test_what_the_rules_do_not_allow_is_set_aside_and_the_rest_goes_on(pair: Mesh) -> None:
+    async with pair["b.test"].database.transaction() as session:
+        rules = Rules(email_domains=("example.org",)).model_dump_json()
+        await store.change_peer(session, "a.test", rules=rules)
+    for number, address in enumerate(("one@example.org", "two@elsewhere.org", "three@example.org")):
+        await pair["a.test"].bound(ALICE, address, str(number))
+    await pair.at_rest()
+    addresses = ("one@example.org", "two@elsewhere.org", "three@example.org")
+    assert set(await found(pair["b.test"], *addresses)) == {"one@example.org", "three@example.org"}
+    for server, name, of_ours in ((pair["a.test"], "b.test", True), (pair["b.test"], "a.test", False)):
+        async with server.database.reading() as session:
+            [refused] = await store.all_set_aside(session, name)
+        assert (refused.position, refused.of_ours) == (2, of_ours)
+        assert "domain" in refused.reason
+
+
+async def test_a_rewritten_history_raises_the_alarm_and_changes_nothing(pair: Mesh) -> None:
+    await pair["a.test"].bound(ALICE)
+    await pair.at_rest()
+    async with pair["a.test"].database.transaction() as session:
+        await session.execute(text("UPDATE association_log SET user_id = '@mallory:hs.test'"))
+    await pair["a.test"].bound(BOB, "bob@example.org", "other")
+    await pair.at_rest()
+    told = await peer(pair["b.test"], "a.test")
+    assert told.paused
+    assert "rewritten" in told.alarm
+    assert await found(pair["b.test"], "bob@example.org") == {}
+
+
+async def test_a_new_key_is_followed_because_the_old_one_signs_for_it(pair: Mesh) -> None:
+    server = pair["a.test"]
+    generate_key(server.settings.signing_key_file, server.entropy)
+    keyring = Keyring("a.test", read_keys(server.settings.signing_key_file))
+    for holder in (server.state["exchange"], server.state["peers"]._client):
+        holder._keyring = keyring
+    server.state["keyring"] = keyring
+    assert keyring.current.key_id == "ed25519:1"
+    await server.bound(ALICE)
+    await pair.at_rest()
+    assert await found(pair["b.test"], "alice@example.org") == {"alice@example.org": ALICE}
+    async with pair["b.test"].database.reading() as session:
+        keys = await store.peer_keys(session, "a.test")
+    assert {key.key_id for key in keys} == {"ed25519:0", "ed25519:1"}
+
+
+async def test_what_a_retired_peer_stated_gives_way_to_what_others_stated(pair: Mesh) -> None:
+    await pair["b.test"].bound(BOB)
+    pair["a.test"].clock.advance(seconds=1)
+    await pair["a.test"].bound(ALICE)
+    await pair["a.test"].bound(ALICE, "only@example.org", "other")
+    await pair.at_rest()
+    assert set((await found(pair["b.test"], "alice@example.org", "only@example.org")).values()) == {ALICE}
+    assert await retire(pair["b.test"].database, "a.test", "b.test") == 2
+    assert await found(pair["b.test"], "alice@example.org", "only@example.org") == {"alice@example.org": BOB}

@@ -1,0 +1,141 @@
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unpaddedbase64 import decode_base64
+
+from identity_server.identity.associations import store
+from identity_server.identity.associations.merkle import KEPT_LEVELS, Node, Peaks, leaf_hash, node_hash
+from identity_server.identity.associations.statement import entry_nonce, log_entry
+from identity_server.identity.associations.tree import consistency_proof, inclusion_proof
+from tests.identity.test_transfer import LINES, imported
+from tests.world import IdentityServer
+
+# RFC 6962's reference leaves and the roots of the trees that they make, as other implementations have them.
+LEAVES = [
+    bytes.fromhex(leaf)
+    for leaf in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
+]
+ROOTS = [
+    "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+    "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+    "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+    "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+]
+
+
+def mth(entries: list[bytes]) -> bytes:
+    """MTH, word for word (RFC 6962, section 2.1)."""
+    if not entries:
+        return hashlib.sha256().digest()
+    if len(entries) == 1:
+        return leaf_hash(entries[0])
+    half = 1 << ((len(entries) - 1).bit_length() - 1)
+    return node_hash(mth(entries[:half]), mth(entries[half:]))
+
+
+class InMemory:
+    """The subtrees of a list, for the proofs to read."""
+
+    def __init__(self, entries: list[bytes]) -> None:
+        self.entries = entries
+
+    async def range_root(self, start: int, end: int) -> bytes:
+        return mth(self.entries[start:end])
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+def test_roots_are_those_of_the_reference_leaves(size: int) -> None:
+    assert Peaks().extended(LEAVES[:size])[0].root.hex() == ROOTS[size - 1]
+
+
+@given(st.lists(st.binary(max_size=8), max_size=600), st.integers(1, 50))
+def test_a_tree_that_grew_in_any_steps_has_the_root_of_the_definition(entries: list[bytes], step: int) -> None:
+    peaks, nodes = Peaks(), list[Node]()
+    for start in range(0, len(entries), step):
+        peaks, completed = peaks.extended(entries[start : start + step])
+        nodes += completed
+    assert (peaks.size, peaks.root) == (len(entries), mth(entries))
+    assert Peaks.from_bytes(peaks.size, peaks.to_bytes()) == peaks
+    for node in nodes:
+        assert node.level in KEPT_LEVELS
+        assert node.hash == mth(entries[node.number << node.level : (node.number + 1) << node.level])
+
+
+def root_by_inclusion(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes:
+    """The verifier's side (RFC 9162, section 2.1.3.2)."""
+    fn, sn, root = index, size - 1, leaf
+    for hash_ in path:
+        assert sn > 0
+        if fn & 1 or fn == sn:
+            root = node_hash(hash_, root)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            root = node_hash(root, hash_)
+        fn, sn = fn >> 1, sn >> 1
+    assert sn == 0
+    return root
+
+
+def is_consistent(first: int, second: int, old_root: bytes, new_root: bytes, path: list[bytes]) -> bool:
+    """The verifier's side (RFC 9162, section 2.1.4.2)."""
+    if first == second:
+        return not path and old_root == new_root
+    if first & (first - 1) == 0:
+        path = [old_root, *path]
+    fn, sn = first - 1, second - 1
+    while fn & 1:
+        fn, sn = fn >> 1, sn >> 1
+    fr = sr = path[0]
+    for hash_ in path[1:]:
+        assert sn > 0
+        if fn & 1 or fn == sn:
+            fr, sr = node_hash(hash_, fr), node_hash(hash_, sr)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            sr = node_hash(sr, hash_)
+        fn, sn = fn >> 1, sn >> 1
+    return sn == 0 and fr == old_root and sr == new_root
+
+
+@given(st.integers(1, 60), st.data())
+async def test_proofs_convince_whoever_checks_them(size: int, data: st.DataObject) -> None:
+    entries = [bytes([number]) for number in range(size)]
+    index, first = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, size))
+    path = await inclusion_proof(InMemory(entries), index, size)  # type: ignore[arg-type]
+    assert root_by_inclusion(leaf_hash(entries[index]), index, size, path) == mth(entries)
+    path = await consistency_proof(InMemory(entries), first, size)  # type: ignore[arg-type]
+    assert is_consistent(first, size, mth(entries[:first]), mth(entries), path)
+
+
+async def test_the_server_proves_its_log_from_what_it_stores(server: IdentityServer) -> None:
+    await imported(server, LINES)
+    url = "/_matrix/identity/io.identity_server/replication"
+    head = (await server.client.get(f"{url}/head")).json()
+    size = head["tree_size"]
+    async with server.database.reading() as session:
+        secret = (await store.head(session)).secret
+        rows = await store.log_page(session, after=0, limit=size)
+    entries = [
+        log_entry("is.test", row.position, store.statement_of(row), entry_nonce(secret, row.position)) for row in rows
+    ]
+    assert decode_base64(head["root_hash"]) == mth(entries)
+    for position in (1, 256, 257, 400, size):
+        params = {"position": position, "tree_size": size}
+        path = (await server.client.get(f"{url}/proof/inclusion", params=params)).json()["path"]
+        leaf = leaf_hash(entries[position - 1])
+        assert root_by_inclusion(leaf, position - 1, size, [decode_base64(step) for step in path]) == mth(entries)
+    for first in (1, 255, 256, 300, size):
+        params = {"first": first, "second": size}
+        path = (await server.client.get(f"{url}/proof/consistency", params=params)).json()["path"]
+        proof = [decode_base64(step) for step in path]
+        assert is_consistent(first, size, mth(entries[:first]), mth(entries), proof)
+    answer = await server.client.get(f"{url}/proof/inclusion", params={"position": size + 1, "tree_size": size + 1})
+    assert (answer.status_code, answer.json()["errcode"]) == (400, "M_INVALID_PARAM")
