@@ -84,9 +84,9 @@ def _report(findings: Sequence[Finding]) -> RenderableType:
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for finding in findings:
-        said = Text(finding.text, _STYLES[finding.level])
+        said = Text.assemble((finding.text, _STYLES[finding.level]))
         if finding.mend:
-            said.append(f"\n→ {finding.mend}", "dim")
+            said.append(f"\n→ {finding.mend}")
         table.add_row(_MARKS[finding.level], finding.subject, said)
     return Group(table, "", _verdict(findings))
 
