@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from identity_server import __version__
 from identity_server.matrix.errors import MatrixError
-from identity_server.runtime import health
+from identity_server.runtime import docs, health
 from identity_server.runtime.edge import Edge
 from identity_server.runtime.errors import render_errors
 
@@ -25,8 +25,10 @@ def make_application(
     max_body_bytes: int,
 ) -> ASGIApp:
     """Answers in the specification's form, whatever happens; ``missing`` as in ``render_errors``."""
-    app = FastAPI(title=title, version=__version__, lifespan=lifespan, redirect_slashes=False, redoc_url=None)
-    for router in (*routers, health.router):
+    app = FastAPI(
+        title=title, version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
+    )
+    for router in (*routers, health.router, docs.router):
         app.include_router(router)
     render_errors(app, missing=missing)
     return Edge(app, max_body_bytes=max_body_bytes)
