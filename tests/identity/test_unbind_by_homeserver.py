@@ -226,28 +226,28 @@ async def test_what_belongs_to_somebody_else_stays(world: World) -> None:
 # What is not
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"key": new_key("a_1", "B")},
-        {"uri": "/_matrix/identity/v2/3pid/bind"},
-        {"method": "PUT"},
-        {"named": "recipient"},
-        {"form": 'X-Matrix origin="{origin}",key="{key}",sig="AAAA",destination="{destination}"'},
-        {"form": 'X-Matrix origin="{origin}",key="{key}",sig="",destination="{destination}"'},
-        {"form": 'X-Matrix origin="{origin}",key="ed25519:other",sig="{sig}",destination="{destination}"'},
-        {"form": 'X-Matrix origin="{origin}",key="rsa:a_1",sig="{sig}",destination="{destination}"'},
-        {"form": 'X-Matrix origin="{origin}",key="{key}",sig="{sig}",destination="other-name.test"'},
-        {"form": 'X-Matrix key="{key}",sig="{sig}",destination="{destination}"'},
-        {"form": 'X-Matrix origin="{origin}",origin="evil.test",key="{key}",sig="{sig}"'},
-        {"form": 'X-Matrix origin="not a name",key="{key}",sig="{sig}",destination="{destination}"'},
-        {"form": "X-Matrix"},
-        {"form": "X-Matrix ,,,"},
-    ],
-)
-async def test_a_wrong_signature_or_header_is_refused(world: World, changed: dict[str, Any]) -> None:
+WRONG: list[dict[str, Any]] = [
+    {"key": new_key("a_1", "B")},
+    {"uri": "/_matrix/identity/v2/3pid/bind"},
+    {"method": "PUT"},
+    {"named": "recipient"},
+    {"form": 'X-Matrix origin="{origin}",key="{key}",sig="AAAA",destination="{destination}"'},
+    {"form": 'X-Matrix origin="{origin}",key="{key}",sig="",destination="{destination}"'},
+    {"form": 'X-Matrix origin="{origin}",key="ed25519:other",sig="{sig}",destination="{destination}"'},
+    {"form": 'X-Matrix origin="{origin}",key="rsa:a_1",sig="{sig}",destination="{destination}"'},
+    {"form": 'X-Matrix origin="{origin}",key="{key}",sig="{sig}",destination="other-name.test"'},
+    {"form": 'X-Matrix key="{key}",sig="{sig}",destination="{destination}"'},
+    {"form": 'X-Matrix origin="{origin}",origin="evil.test",key="{key}",sig="{sig}"'},
+    {"form": 'X-Matrix origin="not a name",key="{key}",sig="{sig}",destination="{destination}"'},
+    {"form": "X-Matrix"},
+    {"form": "X-Matrix ,,,"},
+]
+
+
+async def test_a_wrong_signature_or_header_is_refused(world: World) -> None:
     content = world.homeserver.unbinding()
-    assert await world.refuses(world.homeserver.header(content, **changed), content)
+    for changed in WRONG:
+        assert await world.refuses(world.homeserver.header(content, **changed), content), changed
 
 
 async def test_a_signature_over_another_content_is_refused(world: World) -> None:
@@ -255,22 +255,19 @@ async def test_a_signature_over_another_content_is_refused(world: World) -> None
     assert await world.refuses(world.homeserver.header(signed), world.homeserver.unbinding())
 
 
-@pytest.mark.parametrize(
-    "user_id", ["@alice:hs.test", "@alice:localhost", "@alice:x.{name}", "@alice:LOCALHOST:{port}"]
-)
-async def test_another_homeserver_than_the_users_is_refused(world: World, user_id: str) -> None:
-    name = world.homeserver.name
-    content = world.homeserver.unbinding(user_id.format(name=name, port=name.partition(":")[2]))
-    assert await world.refuses(world.homeserver.header(content), content)
+async def test_another_homeserver_than_the_users_is_refused(world: World) -> None:
+    name, port = world.homeserver.name, world.homeserver.name.partition(":")[2]
+    for domain in ("hs.test", "localhost", f"x.{name}", f"LOCALHOST:{port}"):
+        content = world.homeserver.unbinding(f"@alice:{domain}")
+        assert await world.refuses(world.homeserver.header(content), content), domain
 
 
-@pytest.mark.parametrize("destination", ["evil.test", "IS.TEST", "is.test:443", "id.is.test", ""])
 @pytest.mark.parametrize("named", ["destination_is", "destination"])
-async def test_what_was_meant_for_another_server_is_refused(world: World, destination: str, named: str) -> None:
+async def test_what_was_meant_for_another_server_is_refused(world: World, named: str) -> None:
     content = world.homeserver.unbinding()
-    assert await world.refuses(world.homeserver.header(content, destination, named=named), content)
-    if destination:
-        assert world.homeserver.asked == 0
+    for destination in ("evil.test", "IS.TEST", "is.test:443", "id.is.test"):
+        assert await world.refuses(world.homeserver.header(content, destination, named=named), content), destination
+    assert world.homeserver.asked == 0
 
 
 async def test_no_signature_makes_up_for_a_malformed_request(world: World) -> None:
