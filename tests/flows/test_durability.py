@@ -147,9 +147,9 @@ class Lives:
             self.process = None
 
     def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.settings.server.port}", headers=HEADERS, timeout=PATIENCE_SECONDS
-        )
+        url = f"http://127.0.0.1:{self.settings.server.port}"
+        # No authorities are loaded for what is not encrypted: it takes longer than to bind.
+        return httpx.AsyncClient(base_url=url, headers=HEADERS, timeout=PATIENCE_SECONDS, verify=False)
 
     async def bind(self, waiting: list[str], first: asyncio.Event) -> None:
         """Bind what waits until nobody answers any more."""
@@ -208,8 +208,8 @@ def _invite(address: str, now_ms: int) -> dict[str, Any]:
     }
 
 
-async def check(lives: Lives, homeserver: Homeserver) -> int:
-    """Every bind wholly there, or wholly absent; how many are there."""
+async def check(lives: Lives, homeserver: Homeserver) -> None:
+    """Every bind is wholly there, or wholly absent; those that were answered are there."""
     tasks = Table.metadata.tables["tasks"]
     async with lives.database.reading() as session:
         # First of all: a task that is gone by now has been done, so the homeserver has been told.
@@ -235,11 +235,9 @@ async def check(lives: Lives, homeserver: Homeserver) -> int:
     assert Peaks().extended(entries)[0] == head.peaks
     for address in lives.proven:
         is_there = address in positions
+        current = bound.get(address)
         traces = [
-            address in bound
-            and (bound[address].user_id, bound[address].origin_id) == (lives.user_id, positions[address])
-            if is_there
-            else address in bound,
+            current is not None and (current.user_id, current.origin_id) == (lives.user_id, positions.get(address)),
             claims[address] == lives.user_id,
             *(index.get(hashed(address, "email", pepper)) == lives.user_id for pepper, index in indexes),
             address in to_tell or address in homeserver.told,
@@ -250,8 +248,8 @@ async def check(lives: Lives, homeserver: Homeserver) -> int:
     for address, association in lives.answered.items():
         assert address in positions
         assert association["signatures"][NAME][log[0].key_id] == log[positions[address] - 1].signature
+    assert len(bound) == len(positions)
     assert all(len(index) == len(positions) for _, index in indexes)
-    return len(positions)
 
 
 def free_port() -> int:
@@ -280,20 +278,17 @@ async def test_a_bind_that_is_killed_is_wholly_there_or_wholly_absent(
     try:
         await lives.prepare()
         await lives.begin()
-        uncertain = 0
         for _ in range(KILLS):
             await lives.live_and_be_killed(after_seconds=dice.uniform(0, 0.25))
             await lives.begin()
-            there = await check(lives, homeserver)
-            uncertain = max(uncertain, there - len(lives.answered))
-        assert len(lives.answered) > KILLS
+            await check(lives, homeserver)
         assert homeserver.told
         async with lives.client() as client:
-            for live_pepper in {(await client.get(f"{V2}/hash_details")).json()["lookup_pepper"]}:
-                hashes = {hashed(address, "email", live_pepper) for address in lives.answered}
-                body = {"algorithm": "sha256", "pepper": live_pepper, "addresses": list(hashes)}
-                found = (await client.post(f"{V2}/lookup", json=body)).json()["mappings"]
-                assert found == dict.fromkeys(hashes, lives.user_id)
+            pepper = (await client.get(f"{V2}/hash_details")).json()["lookup_pepper"]
+            hashes = {hashed(address, "email", pepper) for address in lives.answered}
+            body = {"algorithm": "sha256", "pepper": pepper, "addresses": list(hashes)}
+            found = (await client.post(f"{V2}/lookup", json=body)).json()["mappings"]
+            assert found == dict.fromkeys(hashes, lives.user_id)
     finally:
         await lives.end()
         await lives.database.close()
