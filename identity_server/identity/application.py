@@ -22,6 +22,7 @@ from identity_server.identity.purge import purge
 from identity_server.identity.replication.client import PeerClient
 from identity_server.identity.replication.exchange import Exchange
 from identity_server.identity.replication.receive import Peers
+from identity_server.identity.replication.retire import retire_ended
 from identity_server.identity.routes import ROUTERS
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.matrix.errors import MissingParams
@@ -41,6 +42,7 @@ from identity_server.settings import Settings
 _PURGE_EVERY_MS = 3_600_000
 _LOOK_AT_PEPPER_EVERY_MS = 60_000
 _LOOK_AT_PEERS_EVERY_MS = 200
+_RETIRE_EVERY_MS = 60_000
 
 
 @asynccontextmanager
@@ -90,6 +92,9 @@ async def open_identity_server(
                 running(
                     tasks.run_forever,
                     alone("replication", exchange.run, every_ms=_LOOK_AT_PEERS_EVERY_MS),
+                    alone(
+                        "retirement", partial(retire_ended, database, settings.server.name), every_ms=_RETIRE_EVERY_MS
+                    ),
                     alone("purge", partial(purge, database, settings), every_ms=_PURGE_EVERY_MS),
                     alone(
                         "pepper rotation",

@@ -47,6 +47,13 @@ def upgrade() -> None:
         sa.Column("not_after", Integer64),
     )
     op.create_index("peer_statements_by_address", "peer_statements", ["medium", "address"])
+    op.create_index(
+        "peer_statements_that_end",
+        "peer_statements",
+        ["not_after"],
+        sqlite_where=sa.text("not_after < 4102444800000"),
+        postgresql_where=sa.text("not_after < 4102444800000"),
+    )
     op.create_table(
         "statements_set_aside",
         sa.Column("peer", sa.Text, primary_key=True),

@@ -12,7 +12,6 @@ from identity_server.runtime.dependencies import Now
 router = APIRouter(tags=["federation"])
 
 
-
 @router.get("/_matrix/federation/v1/version")
 async def get_version() -> dict[str, Any]:
     return {"server": {"name": "identity-server homeserver", "version": __version__}}

@@ -56,8 +56,7 @@ class Exchange:
             position = (await associations.head(session)).position
         now_ms = self._clock.now_ms()
         for peer in peers:
-            is_over = peer.expires_ts is not None and peer.expires_ts <= now_ms
-            if peer.paused or is_over or peer.next_try_ts > now_ms or not self._is_idle(peer.name):
+            if not peer.is_trusted(now_ms) or peer.next_try_ts > now_ms or not self._is_idle(peer.name):
                 continue
             if peer.sent_position < position or self._pull_is_due(peer.name, now_ms):
                 self._turns[peer.name] = asyncio.create_task(self._turn(peer))

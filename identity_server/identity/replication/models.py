@@ -1,4 +1,4 @@
-from sqlalchemy import Index, LargeBinary
+from sqlalchemy import Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from identity_server.identity.tables import Table
@@ -30,6 +30,13 @@ class Peer(Table):
     next_try_ts: Mapped[int]
     last_contact_ts: Mapped[int | None]
 
+    def is_over(self, now_ms: int) -> bool:
+        """Whether the time is over for which it was to be trusted."""
+        return self.expires_ts is not None and self.expires_ts <= now_ms
+
+    def is_trusted(self, now_ms: int) -> bool:
+        return not self.paused and not self.is_over(now_ms)
+
 
 class PeerKey(Table):
     """A long-term key of a peer: the one its operator showed ours, or one that such a key has vouched for."""
@@ -42,11 +49,23 @@ class PeerKey(Table):
     added_ts: Mapped[int]
 
 
+# The year 2100: associations end later than that, all but those which are meant to end.
+ENDS_SOON = text("peer_statements.not_after < 4102444800000")
+
+
 class PeerStatement(Table):
     """What a peer has stated in its own name, at the position that it has in the peer's log."""
 
     __tablename__ = "peer_statements"
-    __table_args__ = (Index("peer_statements_by_address", "medium", "address"),)
+    __table_args__ = (
+        Index("peer_statements_by_address", "medium", "address"),
+        Index(
+            "peer_statements_that_end",
+            "not_after",
+            sqlite_where=text("not_after < 4102444800000"),
+            postgresql_where=text("not_after < 4102444800000"),
+        ),
+    )
 
     origin: Mapped[str] = mapped_column(primary_key=True)
     origin_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

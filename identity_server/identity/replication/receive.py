@@ -5,17 +5,13 @@ from identity_server.identity.replication.client import PeerClient, PeerRefused
 from identity_server.identity.replication.keys import BadKeys, follow_keys
 from identity_server.identity.replication.models import Peer
 from identity_server.identity.replication.page import Page, is_signed
-from identity_server.identity.replication.take import Taken, take_page
+from identity_server.identity.replication.take import Taken, UnknownPeer, take_page
 from identity_server.matrix.errors import Forbidden
 from identity_server.matrix.http import Unreachable
 from identity_server.matrix.server_keys import UnknownKey
 from identity_server.matrix.signing import VerifyKey
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database
-
-
-class UnknownPeer(Forbidden):
-    errcode = "M_UNKNOWN_PEER"
 
 
 class Peers:
@@ -31,7 +27,7 @@ class Peers:
         """Raises ``UnknownPeer`` for one that we have not, or no longer believe."""
         async with self._database.reading() as session:
             peer = await store.find_peer(session, name)
-        if peer is None or peer.paused or (peer.expires_ts is not None and peer.expires_ts <= self._clock.now_ms()):
+        if peer is None or not peer.is_trusted(self._clock.now_ms()):
             raise UnknownPeer("This server does not replicate with yours")
         return peer
 

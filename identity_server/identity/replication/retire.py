@@ -1,4 +1,8 @@
-"""When a peer is no longer trusted: what it stated stops being answered, and what others stated counts again."""
+"""What a peer stated stops being answered: it was removed, its time is over, or its statement's is.
+
+What others stated counts again where a peer's statements go. A statement that is over still wins over what is older:
+its address belongs to nobody then, here as at every other server.
+"""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -10,7 +14,7 @@ from identity_server.identity.replication import store
 from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.database import Database
 
-_AT_ONCE = 500
+_AT_ONCE = 200
 
 
 async def retire(database: Database, name: str, our_name: str) -> int:
@@ -19,13 +23,40 @@ async def retire(database: Database, name: str, our_name: str) -> int:
     while True:
         async with database.transaction() as session:
             await associations.lock_log(session)
-            held = await store.held_by(session, name, _AT_ONCE)
-            if not held:
-                await store.drop_statements(session, name)
+            first = await store.first_statements(session, name, _AT_ONCE)
+            if not first:
                 return count
+            about = list({threepid for _, threepid in first})
+            currents = await associations.currents(session, about)
+            held = [threepid for threepid, current in currents.items() if current.precedence.origin == name]
             for threepid in held:
                 await _fall_back(session, threepid, without=name, our_name=our_name)
+            await store.drop_statements(session, name, up_to=first[-1][0])
             count += len(held)
+
+
+async def retire_ended(database: Database, our_name: str, now_ms: int) -> None:
+    """Forget what peers stated whose time is over; let nothing be found whose ``not_after`` has passed."""
+    async with database.reading() as session:
+        peers = await store.peers(session)
+    for peer in peers:
+        if peer.is_over(now_ms):
+            await retire(database, peer.name, our_name)
+    while await _end_some(database, now_ms):
+        pass
+
+
+async def _end_some(database: Database, now_ms: int) -> bool:
+    async with database.transaction() as session:
+        await associations.lock_log(session)
+        ended = await store.ended(session, now_ms=now_ms, limit=_AT_ONCE)
+        if not ended:
+            return False
+        currents = await associations.currents(session, ended)
+        changes = [Change(threepid, held, held._replace(user_id=None)) for threepid, held in currents.items()]
+        await associations.put_current(session, [(change.threepid, change.after) for change in changes])
+        await reindex(session, changes)
+        return True
 
 
 async def _fall_back(session: AsyncSession, threepid: Threepid, *, without: str, our_name: str) -> None:

@@ -1,13 +1,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy import insert as sql_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.associations.models import CurrentAssociation
 from identity_server.identity.associations.statement import Statement
-from identity_server.identity.replication.models import Peer, PeerKey, PeerStatement, SetAside
+from identity_server.identity.replication.models import ENDS_SOON, Peer, PeerKey, PeerStatement, SetAside
 from identity_server.matrix.signing import VerifyKey
 from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.database import insert_missing
@@ -94,12 +94,32 @@ async def statements_about(session: AsyncSession, threepid: Threepid) -> list[tu
     ]
 
 
-async def held_by(session: AsyncSession, origin: str, limit: int) -> list[Threepid]:
-    """Addresses of which what holds is what ``origin`` stated."""
-    row = CurrentAssociation
-    rows = await session.execute(select(row.medium, row.address).where(row.origin == origin).limit(limit))
-    return [Threepid(*found) for found in rows]
+async def first_statements(session: AsyncSession, origin: str, limit: int) -> list[tuple[int, Threepid]]:
+    """Positions of what ``origin`` stated, lowest first, and about which addresses it is."""
+    row = PeerStatement
+    rows = await session.execute(
+        select(row.origin_id, row.medium, row.address).where(row.origin == origin).order_by(row.origin_id).limit(limit)
+    )
+    return [(position, Threepid(medium, address)) for position, medium, address in rows]
 
 
-async def drop_statements(session: AsyncSession, origin: str) -> None:
-    await session.execute(delete(PeerStatement).where(PeerStatement.origin == origin))
+async def ended(session: AsyncSession, *, now_ms: int, limit: int) -> list[Threepid]:
+    """Addresses that belong to somebody by a statement whose time is over."""
+    row, held = PeerStatement, CurrentAssociation
+    holds = and_(
+        held.medium == row.medium,
+        held.address == row.address,
+        held.origin == row.origin,
+        held.origin_id == row.origin_id,
+        held.user_id.is_not(None),
+    )
+    rows = await session.execute(
+        select(row.medium, row.address).join(held, holds).where(ENDS_SOON, row.not_after <= now_ms).limit(limit)
+    )
+    return [Threepid(medium, address) for medium, address in rows]
+
+
+async def drop_statements(session: AsyncSession, origin: str, *, up_to: int | None = None) -> None:
+    """Forget what ``origin`` stated, all of it or up to a position."""
+    statement = delete(PeerStatement).where(PeerStatement.origin == origin)
+    await session.execute(statement if up_to is None else statement.where(PeerStatement.origin_id <= up_to))

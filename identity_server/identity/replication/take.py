@@ -22,8 +22,12 @@ from identity_server.identity.replication import store
 from identity_server.identity.replication.page import Page
 from identity_server.identity.replication.rules import Rules, objection
 from identity_server.matrix.canonical_json import canonical_json
-from identity_server.matrix.errors import MatrixError
+from identity_server.matrix.errors import Forbidden, MatrixError
 from identity_server.matrix.threepid import Threepid
+
+
+class UnknownPeer(Forbidden):
+    errcode = "M_UNKNOWN_PEER"
 
 
 class HistoryRewritten(MatrixError):
@@ -43,10 +47,12 @@ class Taken:
 
 
 async def take_page(session: AsyncSession, page: Page, *, latest_ts: int, now_ms: int) -> Taken:
-    """Raises ``HistoryRewritten``. The page's head is known to be signed by the peer."""
+    """Raises ``HistoryRewritten`` or ``UnknownPeer``. The page's head is known to be signed by the peer."""
     await associations.lock_log(session)
     peer = await store.find_peer(session, page.origin)
-    assert peer is not None, "whoever calls has just authenticated it"
+    # It may have been paused or removed since it was authenticated, and what it had stated retired.
+    if peer is None or not peer.is_trusted(now_ms):
+        raise UnknownPeer("This server does not replicate with yours")
     have = Peaks.from_bytes(peer.taken_position, peer.taken_peaks)
     if page.after > have.size:
         return Taken(have.size, {})  # step 1: a gap

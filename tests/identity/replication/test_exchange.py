@@ -1,12 +1,16 @@
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
+from identity_server.identity.associations.statement import Statement
 from identity_server.identity.replication import store
 from identity_server.identity.replication.page import read_page
-from identity_server.identity.replication.retire import retire
+from identity_server.identity.replication.retire import retire, retire_ended
 from identity_server.identity.replication.rules import Rules
+from identity_server.identity.replication.take import UnknownPeer, merge, take_page
 from identity_server.identity.signing.keyring import Keyring
+from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.key_files import generate_key, read_keys
 from tests.identity.replication.mesh import Mesh
 from tests.world import IdentityServer
@@ -163,3 +167,43 @@ async def test_what_a_retired_peer_stated_gives_way_to_what_others_stated(pair: 
     assert set((await found(pair["b.test"], "alice@example.org", "only@example.org")).values()) == {ALICE}
     assert await retire(pair["b.test"].database, "a.test", "b.test") == 2
     assert await found(pair["b.test"], "alice@example.org", "only@example.org") == {"alice@example.org": BOB}
+
+
+async def test_what_a_peer_stated_is_retired_when_its_time_is_over(pair: Mesh) -> None:
+    await pair["a.test"].bound(ALICE)
+    await pair.at_rest()
+    server = pair["b.test"]
+    async with server.database.transaction() as session:
+        await store.change_peer(session, "a.test", expires_ts=server.clock.now_ms() + 1000)
+    await retire_ended(server.database, "b.test", server.clock.now_ms())
+    assert await found(server, "alice@example.org") == {"alice@example.org": ALICE}
+    server.clock.advance(seconds=1)
+    await retire_ended(server.database, "b.test", server.clock.now_ms())
+    assert await found(server, "alice@example.org") == {}
+    async with server.database.reading() as session:
+        assert await store.count_statements(session, "a.test") == 0
+
+
+async def test_a_statement_whose_end_has_come_is_answered_no_more_and_still_beats_what_is_older(pair: Mesh) -> None:
+    server = pair["b.test"]
+    await server.bound(BOB)
+    threepid, now_ms = Threepid("email", "alice@example.org"), server.clock.now_ms() + 10
+    async with server.database.transaction() as session:
+        numbered = [(1, Statement(threepid, ALICE, now_ms, not_before=now_ms, not_after=now_ms + 5_000))]
+        await store.add_statements(session, "a.test", numbered)
+        await merge(session, "a.test", numbered)
+    await retire_ended(server.database, "b.test", now_ms + 4_999)
+    assert await found(server, "alice@example.org") == {"alice@example.org": ALICE}
+    await retire_ended(server.database, "b.test", now_ms + 5_000)
+    assert await found(server, "alice@example.org") == {}
+
+
+async def test_a_page_that_comes_while_its_peer_is_removed_is_not_taken(pair: Mesh) -> None:
+    await pair["a.test"].bound(ALICE)
+    client = pair["b.test"].state["peers"]._client
+    page = read_page(await client.log(await peer(pair["b.test"], "a.test"), 0, 10), "a.test")
+    async with pair["b.test"].database.transaction() as session:
+        await store.remove_peer(session, "a.test")
+    with pytest.raises(UnknownPeer):
+        async with pair["b.test"].database.transaction() as session:
+            await take_page(session, page, latest_ts=page.head.ts, now_ms=page.head.ts)
