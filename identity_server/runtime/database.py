@@ -14,6 +14,7 @@ from sqlalchemy import URL, BigInteger, Connection, Integer, Text, event, make_u
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import PoolResetState
 
 from identity_server.matrix.errors import MatrixError
 from identity_server.runtime.fast_reads import FastReads, PostgresReads, SqliteReads
@@ -112,6 +113,12 @@ class Database:
         @event.listens_for(engine.sync_engine, "begin")
         def _begin(connection: Connection) -> None:
             connection.exec_driver_sql(begin)
+
+        @event.listens_for(engine.sync_engine, "reset")
+        def _roll_back(connection: Any, _record: Any, state: PoolResetState) -> None:
+            # SQLite leaves a transaction open whose COMMIT failed (on a full disk, say); SQLAlchemy takes it for over.
+            if state.asyncio_safe and connection.driver_connection.in_transaction:
+                connection.rollback()
 
         return engine
 
