@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 
 import structlog
 
@@ -16,11 +17,12 @@ def configure_logging(settings: LoggingSettings) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderers: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+    renderers: list[structlog.typing.Processor] = [
+        structlog.processors.ExceptionRenderer(_kind_and_place),
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if for_people
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-    )
+        else structlog.processors.JSONRenderer(),
+    ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.level.upper())),
@@ -40,3 +42,14 @@ def configure_logging(settings: LoggingSettings) -> None:
     logging.getLogger("identity_server").setLevel(settings.level.upper())
     # Its access lines hold query strings, and so tokens.
     logging.getLogger("uvicorn.access").disabled = True
+
+
+def _kind_and_place(exc_info: structlog.typing.ExcInfo) -> str:
+    """What kind of error it was and where; never its message nor local variables: both quote what people sent."""
+    told: list[str] = []
+    error: BaseException | None = exc_info[1]
+    while error is not None:
+        kind = f"{type(error).__module__}.{type(error).__qualname__}\n"
+        told = [*traceback.format_tb(error.__traceback__), kind, *told]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "".join(told).rstrip()
