@@ -14,7 +14,12 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from identity_server.identity.application import admin_application, identity_application
+from identity_server.identity.application import (
+    admin_application,
+    identity_application,
+    replication_application,
+)
+from identity_server.identity.replication.sydent.tls import CertifiedProtocol, listening_context
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.runtime.database import Database
 from identity_server.runtime.logging import configure_logging
@@ -36,7 +41,7 @@ def serve_identity(settings: Settings) -> bool:
     # Once, here, before there are workers that would race for it.
     asyncio.run(_prepare(settings))
     load_keyring(settings.server.name, settings.signing_key_file, SystemEntropy())
-    with _metrics_folder(settings.server.workers) as folder, _admin(settings, folder):
+    with _metrics_folder(settings.server.workers) as folder, _admin(settings, folder), replication_port(settings):
         if settings.server.workers > 1:
             log.info("listening", url=settings.public_base_url, bind=_bound(settings), workers=settings.server.workers)
             uvicorn.run("identity_server.serve:worker_application", factory=True, **_options(settings))
@@ -126,8 +131,46 @@ def _admin(settings: Settings, metrics_folder: Path | None) -> Iterator[None]:
         access_log=False,
         server_header=False,
     )
+    with _in_thread("admin", config):
+        yield
+
+
+@contextmanager
+def replication_port(settings: Settings) -> Iterator[None]:
+    """The port for peers that run Sydent, in a thread too. Raises ``OSError`` if it cannot be served."""
+    bind, port = settings.replication.bind, settings.replication.listen_port
+    if port == 0:
+        yield
+        return
+    config = replication_config(settings, replication_application(settings))
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    with socket.create_server((bind, port), family=family) as listener, _in_thread("replication", config, [listener]):
+        log.info("replication listens", bind=f"{bind}:{port}")
+        yield
+
+
+def replication_config(settings: Settings, app: ASGIApp) -> uvicorn.Config:
+    """How ``app`` is served by mutual TLS. Raises ``OSError`` for certificates that cannot be used."""
+    context = listening_context(settings.replication)
+    return uvicorn.Config(
+        app,
+        http=CertifiedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=5,
+        ssl_context_factory=lambda _config, _default: context,
+    )
+
+
+@contextmanager
+def _in_thread(name: str, config: uvicorn.Config, sockets: list[socket.socket] | None = None) -> Iterator[None]:
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, name="admin", daemon=True)
+    thread = threading.Thread(target=server.run, args=(sockets,), name=name, daemon=True)
     thread.start()
     try:
         yield

@@ -8,10 +8,10 @@ milliseconds; in the code they are always milliseconds.
 import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, PositiveInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, PositiveInt, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -162,14 +162,23 @@ class FederationSettings(Section):
 class ReplicationSettings(Section):
     listen_port: Port = 0
     """The mutual TLS port for peers that speak Sydent's protocol; 0: off."""
+    bind: str = "0.0.0.0"  # noqa: S104 (the port is off by default, and shut to whoever has no certificate)
     certificate: Path | None = None
+    """One PEM file with the key and the certificate that we show such peers, as client and as server."""
     ca_file: Path | None = None
+    """The authorities, and no others, that vouch for the certificates of such peers."""
     pull_interval: Duration = 60_000
     """How often each peer's log is asked for what a push may have missed."""
     max_pause: Duration = 300_000
     """The longest pause before a peer that is down is tried again."""
     max_clock_skew: Duration = 300_000
     """How far a peer's clock may be ahead of ours."""
+
+    @model_validator(mode="after")
+    def _has_certificates(self) -> Self:
+        if self.listen_port and not (self.certificate and self.ca_file):
+            raise ValueError("listen_port needs a certificate and a ca_file")
+        return self
 
 
 class CompatibilitySettings(Section):

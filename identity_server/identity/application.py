@@ -23,6 +23,9 @@ from identity_server.identity.replication.client import PeerClient
 from identity_server.identity.replication.exchange import Exchange
 from identity_server.identity.replication.receive import Peers
 from identity_server.identity.replication.retire import retire_ended
+from identity_server.identity.replication.sydent import api as sydent
+from identity_server.identity.replication.sydent.push import SydentPush
+from identity_server.identity.replication.sydent.tls import connecting_context
 from identity_server.identity.routes import ROUTERS
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.matrix.errors import MissingParams
@@ -35,6 +38,7 @@ from identity_server.runtime.metrics import exposition
 from identity_server.runtime.migrations import prepare
 from identity_server.runtime.rate_limits import RateLimits
 from identity_server.runtime.resources import Resources
+from identity_server.runtime.safe_http import SafeHttp
 from identity_server.runtime.tasks import Tasks
 from identity_server.runtime.tokens import Entropy, SystemEntropy
 from identity_server.settings import Settings
@@ -84,7 +88,10 @@ async def open_identity_server(
         keyring = load_keyring(settings.server.name, settings.signing_key_file, entropy)
         peer_client = PeerClient(parts.get("http", federation.http), keyring)
         peers = Peers(database, peer_client, clock, max_skew_ms=settings.replication.max_clock_skew)
-        exchange = Exchange(database, peer_client, peers, keyring, clock, settings.replication)
+        tls = connecting_context(settings.replication)
+        certified_http = await stack.enter_async_context(SafeHttp(settings.federation, tls)) if tls else None
+        sydent_push = SydentPush(database, certified_http, keyring, clock)
+        exchange = Exchange(database, peer_client, sydent_push, peers, keyring, clock, settings.replication)
         stack.push_async_callback(exchange.finish)
         alone = partial(once_at_a_time, database=database, clock=clock, holder=entropy.token(16))
         if background:
@@ -137,22 +144,28 @@ def identity_application(
 
 def admin_application(settings: Settings, metrics_folder: Path | None) -> ASGIApp:
     """Health, readiness and metrics, for whoever operates the server."""
+    metrics = APIRouter()
+    metrics.add_api_route("/metrics", partial(exposition, metrics_folder), response_class=Response)
+    return _small_application("Identity server: administration", settings, metrics, SystemClock())
+
+
+def replication_application(settings: Settings, clock: Clock | None = None) -> ASGIApp:
+    """What peers that run Sydent push to, behind mutual TLS."""
+    return _small_application("Identity server: replication", settings, sydent.router, clock or SystemClock())
+
+
+def _small_application(title: str, settings: Settings, router: APIRouter, clock: Clock) -> ASGIApp:
+    """One that needs nothing but the resources, in a thread beside the server's."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         database = Database(settings.database_url, pool_size=1)
         limits = RateLimits(settings.rate_limits)
         try:
-            yield {"resources": Resources(settings, database, SystemClock(), SystemEntropy(), limits)}
+            yield {"resources": Resources(settings, database, clock, SystemEntropy(), limits)}
         finally:
             await database.close()
 
-    metrics = APIRouter()
-    metrics.add_api_route("/metrics", partial(exposition, metrics_folder), response_class=Response)
     return make_application(
-        "Identity server: administration",
-        lifespan,
-        [metrics],
-        missing=MissingParams,
-        max_body_bytes=settings.server.max_body_bytes,
+        title, lifespan, [router], missing=MissingParams, max_body_bytes=settings.server.max_body_bytes
     )

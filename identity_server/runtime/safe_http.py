@@ -52,12 +52,12 @@ def is_public(address: IPAddress) -> bool:
 
 
 class SafeHttp:
-    """The protocol's ``Http``; open while it is entered."""
+    """The protocol's ``Http``; open while it is entered. ``tls``: instead of what the settings say about TLS."""
 
-    def __init__(self, settings: FederationSettings) -> None:
+    def __init__(self, settings: FederationSettings, tls: ssl.SSLContext | None = None) -> None:
         self._timeout_seconds = settings.timeout / 1000
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=_ssl_context(settings),
+            ssl_context=tls or _ssl_context(settings),
             max_connections=_MAX_CONNECTIONS,
             max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
             keepalive_expiry=_KEEP_ALIVE_SECONDS,

@@ -12,9 +12,10 @@ from identity_server.identity.associations import store as associations
 from identity_server.identity.replication import store
 from identity_server.identity.replication.client import PeerClient, PeerRefused
 from identity_server.identity.replication.log import page_of_ours
-from identity_server.identity.replication.models import Peer
+from identity_server.identity.replication.models import NATIVE, SYDENT, Peer
 from identity_server.identity.replication.page import page_json, read_page
 from identity_server.identity.replication.receive import Peers
+from identity_server.identity.replication.sydent.push import SydentPush
 from identity_server.identity.signing.keyring import Keyring
 from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.http import Unreachable
@@ -35,6 +36,7 @@ class Exchange:
         self,
         database: Database,
         client: PeerClient,
+        sydent: SydentPush,
         peers: Peers,
         keyring: Keyring,
         clock: Clock,
@@ -42,6 +44,7 @@ class Exchange:
     ) -> None:
         self._database = database
         self._client = client
+        self._sydent = sydent
         self._peers = peers
         self._keyring = keyring
         self._clock = clock
@@ -58,7 +61,7 @@ class Exchange:
         for peer in peers:
             if not peer.is_trusted(now_ms) or peer.next_try_ts > now_ms or not self._is_idle(peer.name):
                 continue
-            if peer.sent_position < position or self._pull_is_due(peer.name, now_ms):
+            if peer.sent_position < position or self._pull_is_due(peer, now_ms):
                 self._turns[peer.name] = asyncio.create_task(self._turn(peer))
 
     async def finish(self) -> None:
@@ -70,15 +73,15 @@ class Exchange:
     def _is_idle(self, name: str) -> bool:
         return name not in self._turns or self._turns[name].done()
 
-    def _pull_is_due(self, name: str, now_ms: int) -> bool:
-        return now_ms - self._pulled_ts.get(name, 0) >= self._settings.pull_interval
+    def _pull_is_due(self, peer: Peer, now_ms: int) -> bool:
+        return peer.protocol == NATIVE and (now_ms - self._pulled_ts.get(peer.name, 0) >= self._settings.pull_interval)
 
     async def _turn(self, peer: Peer) -> None:
         try:
-            if self._pull_is_due(peer.name, self._clock.now_ms()):
+            if self._pull_is_due(peer, self._clock.now_ms()):
                 await pull(peer, self._client, self._peers)
                 self._pulled_ts[peer.name] = self._clock.now_ms()
-            await self._push(peer)
+            await (self._sydent.push(peer) if peer.protocol == SYDENT else self._push(peer))
         except (Unreachable, PeerRefused, MatrixError) as error:
             await self._failed(peer, str(error))
         except Exception as error:

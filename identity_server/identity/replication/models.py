@@ -3,10 +3,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from identity_server.identity.tables import Table
 
+NATIVE, SYDENT = "native", "sydent"
+
 
 class Peer(Table):
     """Another identity server whose proofs our operator trusts.
 
+    ``protocol``: ``NATIVE``, or ``SYDENT``: that has no signed log, only ids, and ``base_url`` may be empty.
     ``sent_position``: how far it has our log. ``taken_position`` and ``taken_peaks``: how far we have its log, and
     that log's Merkle tree there; ``head``: the newest tree head that it signed, as JSON. ``alarm``: why it is no
     longer believed, until a person has looked.
@@ -29,6 +32,7 @@ class Peer(Table):
     last_error: Mapped[str | None]
     next_try_ts: Mapped[int]
     last_contact_ts: Mapped[int | None]
+    protocol: Mapped[str] = mapped_column(default=NATIVE, server_default=NATIVE)
 
     def is_over(self, now_ms: int) -> bool:
         """Whether the time is over for which it was to be trusted."""

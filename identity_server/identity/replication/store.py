@@ -10,7 +10,7 @@ from identity_server.identity.associations.statement import Statement
 from identity_server.identity.replication.models import ENDS_SOON, Peer, PeerKey, PeerStatement, SetAside
 from identity_server.matrix.signing import VerifyKey
 from identity_server.matrix.threepid import Threepid
-from identity_server.runtime.database import insert_missing
+from identity_server.runtime.database import in_chunks, insert_missing
 
 
 async def peers(session: AsyncSession) -> list[Peer]:
@@ -60,6 +60,22 @@ async def add_statements(session: AsyncSession, origin: str, numbered: Sequence[
     ]
     if rows:
         await session.execute(sql_insert(PeerStatement), rows)
+
+
+async def known_ids(session: AsyncSession, origin: str, ids: Sequence[int]) -> set[int]:
+    """Those of ``ids`` under which ``origin`` has stated something before, taken or set aside."""
+    taken, aside = PeerStatement, SetAside
+    known: set[int] = set()
+    for some in in_chunks(ids):
+        known.update(
+            await session.scalars(select(taken.origin_id).where(taken.origin == origin, taken.origin_id.in_(some)))
+        )
+        known.update(
+            await session.scalars(
+                select(aside.position).where(aside.peer == origin, ~aside.of_ours, aside.position.in_(some))
+            )
+        )
+    return known
 
 
 async def set_aside(

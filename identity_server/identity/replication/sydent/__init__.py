@@ -1,0 +1,1 @@
+"""Replicating with peers that run Sydent: their wire, their mutual TLS, both ways."""
