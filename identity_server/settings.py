@@ -203,6 +203,8 @@ class RateLimitSettings(Section):
     submit_token_per_source: str = "120/minute"
     store_invite_per_account: str = "60/10minutes; 500/day"
     store_invite_per_address: str = "10/hour; 30/day"
+    unbind_per_source: str = "120/minute"
+    """What a homeserver signs makes us fetch the keys of whichever server it names."""
     register_per_source: str = "60/minute; 1000/hour"
     lookup_per_account: str = "120/minute; 2000/hour"
     lookup_per_source: str = "600/minute"

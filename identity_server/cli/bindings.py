@@ -25,7 +25,7 @@ from identity_server.runtime.clock import SystemClock
 from identity_server.runtime.tokens import SystemEntropy
 from identity_server.settings import Settings
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at, make, undo, move bindings by hand.")
 
 Medium = Annotated[str, typer.Argument(help="email or msisdn")]
 Address = Annotated[str, typer.Argument(help="The email address, or the phone number in international form.")]

@@ -26,7 +26,9 @@ from identity_server.matrix.json_api import JsonApi, Refused
 from identity_server.matrix.threepid import EMAIL, MSISDN, Threepid, canonical
 from identity_server.runtime.tokens import SystemEntropy
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Ask an identity server, as a person with a Matrix account."
+)
 
 _TIMEOUT = httpx.Timeout(60, connect=10)  # seconds; a server may wait that long for its mail server
 _SECRET_LENGTH = 43

@@ -10,7 +10,7 @@ from identity_server.matrix.signing import SigningKey
 from identity_server.runtime.key_files import BadKeyFile, generate_key, read_keys, write_keys
 from identity_server.runtime.tokens import SystemEntropy
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The long-term keys that sign associations.")
 
 
 @app.command("list")

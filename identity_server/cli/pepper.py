@@ -14,7 +14,7 @@ from identity_server.runtime.clock import SystemClock
 from identity_server.runtime.tokens import SystemEntropy
 from identity_server.settings import Settings
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The pepper that lookups are hashed with.")
 
 
 @app.command("status")

@@ -1,11 +1,10 @@
-"""`identity-server serve` and `identity-server homeserver`."""
+"""`identity-server serve`."""
 
 import os
 
 import typer
 
-from identity_server.cli.context import fail, run, settings_of
-from identity_server.homeserver.serve import serve_homeserver
+from identity_server.cli.context import fail, settings_of
 from identity_server.runtime.key_files import BadKeyFile
 from identity_server.runtime.migrations import OutOfDate
 from identity_server.serve import serve_identity
@@ -22,8 +21,3 @@ def serve(context: typer.Context) -> None:
         fail(str(error))
     if not started:
         fail("the identity server could not start; the lines above say why")
-
-
-def homeserver(context: typer.Context) -> None:
-    """Run the bundled homeserver until it is stopped."""
-    run(serve_homeserver(settings_of(context)))

@@ -24,18 +24,19 @@ def canonical_json(value: Any) -> bytes:
 
 
 def check_canonical(value: Any) -> None:
-    # Iterative: what a peer sends may be nested deeper than Python's stack.
+    # Iterative: what a peer sends may be nested deeper than Python's stack. Plain comparisons: everything that is
+    # signed or put into the log passes here, and `match` takes twice as long.
     pending = [value]
     while pending:
-        match pending.pop():
-            case bool() | None | str():
-                pass
-            case int() as number:
-                if not -LARGEST_INTEGER <= number <= LARGEST_INTEGER:
-                    raise NotCanonical("an integer lies outside ±(2^53 - 1)")
-            case dict() as members:
-                pending.extend(members.values())
-            case list() | tuple() as items:
-                pending.extend(items)
-            case other:
-                raise NotCanonical(f"{type(other).__name__} has no canonical form")
+        item = pending.pop()
+        if isinstance(item, str) or item is None or item is True or item is False:
+            continue
+        if isinstance(item, int):
+            if not -LARGEST_INTEGER <= item <= LARGEST_INTEGER:
+                raise NotCanonical("an integer lies outside ±(2^53 - 1)")
+        elif isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            pending.extend(item)
+        else:
+            raise NotCanonical(f"{type(item).__name__} has no canonical form")

@@ -3,15 +3,13 @@
 Every method raises ``Refused`` when the server answers with an error, and ``Unreachable`` when it does not answer.
 """
 
-import hashlib
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from identity_server.matrix.json_api import JsonApi, Refused, text_of
 from identity_server.matrix.signing import InvalidSignature, VerifyKey, verify_json
-from identity_server.matrix.threepid import Threepid, canonical
+from identity_server.matrix.threepid import Threepid, canonical, lookup_hash
 
 _V2 = "/_matrix/identity/v2"
 _PER_LOOKUP = 1000
@@ -174,7 +172,7 @@ class IdentityClient:
     async def _lookup(self, threepids: Sequence[Threepid], details: HashDetails) -> dict[Threepid, str]:
         if "sha256" not in details.algorithms:
             raise NoCommonAlgorithm("the identity server does not offer hashed lookups")
-        hashes = {lookup_hash(threepid, details.pepper): threepid for threepid in threepids}
+        hashes = {lookup_hash(threepid.address, threepid.medium, details.pepper): threepid for threepid in threepids}
         wanted = {"algorithm": "sha256", "pepper": details.pepper, "addresses": list(hashes)}
         mappings: dict[str, str] = (await self.api.call("POST", f"{_V2}/lookup", wanted)).get("mappings", {})
         return {hashes[hashed]: user_id for hashed, user_id in mappings.items() if hashed in hashes}
@@ -196,9 +194,3 @@ class IdentityClient:
         """The signed acceptance of the invitation with ``token`` ("Ephemeral invitation signing")."""
         wanted = {"mxid": user_id, "token": token, "private_key": private_key}
         return await self.api.call("POST", f"{_V2}/sign-ed25519", wanted)
-
-
-def lookup_hash(threepid: Threepid, pepper: str) -> str:
-    """URL-safe unpadded base64 of the SHA-256 of "<address> <medium> <pepper>" ("sha256")."""
-    digest = hashlib.sha256(f"{threepid.address} {threepid.medium} {pepper}".encode()).digest()
-    return urlsafe_b64encode(digest).decode().rstrip("=")

@@ -1,6 +1,8 @@
 """Third-party identifiers and their canonical form (Appendices, "3PID Types")."""
 
+import hashlib
 import re
+from base64 import urlsafe_b64encode
 from typing import NamedTuple
 
 import phonenumbers
@@ -76,3 +78,9 @@ def lowercase_spelling(typed: str, address: str) -> str | None:
     """
     lowered = typed.strip().lower()
     return lowered if lowered != address else None
+
+
+def lookup_hash(address: str, medium: str, pepper: str) -> str:
+    """URL-safe unpadded base64 of the SHA-256 of "<address> <medium> <pepper>" (Identity Service API, "sha256")."""
+    digest = hashlib.sha256(f"{address} {medium} {pepper}".encode()).digest()
+    return urlsafe_b64encode(digest).decode()[:43]

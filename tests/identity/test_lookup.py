@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from identity_server.identity.lookup.pepper import lookup_hash
+from identity_server.matrix.threepid import lookup_hash
 from tests.world import IdentityServer, MakeServer, hashed
 
 V2 = "/_matrix/identity/v2"

@@ -10,10 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from identity_server.identity.lookup.rotate import rotate
 from identity_server.matrix.homeserver_client import Discovered, discover
 from identity_server.matrix.http import Unreachable
-from identity_server.matrix.identity_client import IdentityClient, NoCommonAlgorithm, lookup_hash
+from identity_server.matrix.identity_client import IdentityClient, NoCommonAlgorithm
 from identity_server.matrix.json_api import JsonApi, Refused
 from identity_server.matrix.signing import InvalidSignature
-from identity_server.matrix.threepid import Threepid
+from identity_server.matrix.threepid import Threepid, lookup_hash
 from identity_server.settings import LookupSettings
 from tests.world import IdentityServer, MakeServer
 
@@ -131,7 +131,7 @@ async def test_an_invitation_is_kept_and_signed(alice: IdentityClient) -> None:
 def test_the_hash_is_that_of_the_specification() -> None:
     """Identity Service API, "sha256": its example."""
     assert (
-        lookup_hash(Threepid("email", "alice@example.com"), "matrixrocks")
+        lookup_hash("alice@example.com", "email", "matrixrocks")
         == "4kenr7N9drpCJ4AfalmlGQVsOn3o2RHjkADUpXJWZUc"
     )
 

@@ -19,6 +19,7 @@ from identity_server.runtime.dependencies import (
     OpenResources,
     OpenSettings,
     OpenTasks,
+    Source,
     Transaction,
 )
 from identity_server.runtime.requests import Body, JsonOrFormRoute, request_target
@@ -77,8 +78,10 @@ async def unbind_3pid(
     resources: OpenResources,
     remote_keys: OpenRemoteKeys,
     keyring: OpenKeyring,
+    source: Source,
     now_ms: Now,
 ) -> dict[str, Any]:
+    await resources.limits.hit("unbind_per_source", source)
     threepid = canonical(body.threepid.medium, body.threepid.address)
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
     if scheme == "x-matrix":

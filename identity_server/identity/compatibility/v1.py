@@ -162,7 +162,7 @@ async def look_up_many(body: BulkLookup, session: Reading) -> dict[str, Any]:
 
 
 @others.post("/sign-ed25519")
-async def sign(body: Acceptance, session: Reading, settings: OpenSettings) -> dict[str, Any]:
+async def sign(body: Acceptance, session: Reading, settings: OpenSettings, now_ms: Now) -> dict[str, Any]:
     return await sign_acceptance(
         session,
         settings.server.name,
@@ -170,6 +170,7 @@ async def sign(body: Acceptance, session: Reading, settings: OpenSettings) -> di
         token=body.token,
         private_key=body.private_key,
         must_match=False,
+        now_ms=now_ms,
     )
 
 

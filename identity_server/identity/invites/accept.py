@@ -11,7 +11,14 @@ from identity_server.matrix.signing import SigningKey, decode_key, sign_json
 
 
 async def sign_acceptance(
-    session: AsyncSession, server_name: str, *, user_id: str, token: str, private_key: str, must_match: bool
+    session: AsyncSession,
+    server_name: str,
+    *,
+    user_id: str,
+    token: str,
+    private_key: str,
+    must_match: bool,
+    now_ms: int,
 ) -> dict[str, Any]:
     """``{mxid, sender, token}`` signed with ``private_key``.
 
@@ -19,7 +26,7 @@ async def sign_acceptance(
     Raises ``Unrecognized`` for an unknown token, ``InvalidParam`` for what is no key.
     """
     invite = await store.find_invite(session, token)
-    if invite is None or invite.revoked_ts is not None:
+    if invite is None or invite.revoked_ts is not None or (invite.claimed_ts is None and invite.expires_ts <= now_ms):
         raise Unrecognized("Didn't recognize token")
     try:
         key = SigningKey.from_seed("ed25519:0", decode_key(private_key))

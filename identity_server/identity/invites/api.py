@@ -99,7 +99,9 @@ async def invite(
 
 
 @router.post("/v2/sign-ed25519")
-async def sign(body: Acceptance, _account: SignedAccount, session: Reading, settings: OpenSettings) -> dict[str, Any]:
+async def sign(
+    body: Acceptance, _account: SignedAccount, session: Reading, settings: OpenSettings, now_ms: Now
+) -> dict[str, Any]:
     return await sign_acceptance(
         session,
         settings.server.name,
@@ -107,6 +109,7 @@ async def sign(body: Acceptance, _account: SignedAccount, session: Reading, sett
         token=body.token,
         private_key=body.private_key,
         must_match=False,
+        now_ms=now_ms,
     )
 
 
@@ -118,10 +121,16 @@ async def is_ephemeral_key_valid(public_key: Text, session: Reading, now_ms: Now
 # The address in an invitation's link: clients POST to it as it stands, with the user ID added, and no token.
 @router.post(SIGN_PATH.removeprefix("/_matrix/identity"))
 async def sign_by_link(
-    mxid: UserID, token: Opaque, private_key: Text, session: Reading, settings: OpenSettings
+    mxid: UserID, token: Opaque, private_key: Text, session: Reading, settings: OpenSettings, now_ms: Now
 ) -> dict[str, Any]:
     return await sign_acceptance(
-        session, settings.server.name, user_id=mxid, token=token, private_key=private_key, must_match=True
+        session,
+        settings.server.name,
+        user_id=mxid,
+        token=token,
+        private_key=private_key,
+        must_match=True,
+        now_ms=now_ms,
     )
 
 

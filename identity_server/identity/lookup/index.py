@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.associations.store import Current
 from identity_server.identity.lookup import store
-from identity_server.identity.lookup.pepper import lookup_hash, spellings
-from identity_server.matrix.threepid import Threepid
+from identity_server.identity.lookup.pepper import spellings
+from identity_server.matrix.threepid import Threepid, lookup_hash
 
 
 class Change(NamedTuple):

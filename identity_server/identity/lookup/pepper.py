@@ -1,15 +1,6 @@
-"""How addresses are hashed for lookup (Identity Service API, "sha256")."""
-
-import hashlib
-from base64 import urlsafe_b64encode
+"""Which strings of an address clients hash."""
 
 from identity_server.matrix.threepid import Threepid
-
-
-def lookup_hash(address: str, medium: str, pepper: str) -> str:
-    """URL-safe unpadded base64 of the SHA-256 of "<address> <medium> <pepper>"."""
-    digest = hashlib.sha256(f"{address} {medium} {pepper}".encode()).digest()
-    return urlsafe_b64encode(digest).decode()[:43]
 
 
 def spellings(threepid: Threepid, spelling: str | None) -> tuple[str, ...]:

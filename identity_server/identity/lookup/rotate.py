@@ -19,10 +19,10 @@ from typing import TextIO
 from identity_server.identity.associations import store as associations
 from identity_server.identity.associations.store import Bound, lock_log
 from identity_server.identity.lookup import store
-from identity_server.identity.lookup.pepper import lookup_hash, spellings
+from identity_server.identity.lookup.pepper import spellings
 from identity_server.identity.lookup.peppers import PEPPER_LENGTH
 from identity_server.identity.lookup.store import LivePepper
-from identity_server.matrix.threepid import Threepid
+from identity_server.matrix.threepid import Threepid, lookup_hash
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database
 from identity_server.runtime.tokens import Entropy
@@ -79,7 +79,7 @@ async def build(database: Database, building: LivePepper, progress: Progress) ->
         done = 0
         for bucket in sorted(Path(folder).iterdir()):
             with bucket.open() as lines:
-                rows = sorted(line.rstrip("\n").split("\t", 1) for line in lines)
+                rows = sorted(_pair(line) for line in lines)
             for chunk in _chunks(iter(rows)):
                 async with database.transaction() as session:
                     await store.add_hashes(session, building.slot, chunk)
@@ -130,6 +130,11 @@ def _hashed(page: list[Bound], pepper: str) -> list[tuple[str, str]]:
     ]
 
 
-def _chunks(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+def _pair(line: str) -> tuple[str, str]:
+    hash_, _, user_id = line.rstrip("\n").partition("\t")
+    return hash_, user_id
+
+
+def _chunks(rows: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
     while chunk := list(islice(rows, _INSERT_AT_ONCE)):
         yield chunk

@@ -1,4 +1,4 @@
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
 from sqlalchemy import delete, select, tuple_, update
@@ -7,7 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity_server.identity.associations.models import CurrentAssociation
 from identity_server.identity.lookup.models import SLOTS, Pepper
 from identity_server.matrix.threepid import Threepid
-from identity_server.runtime.database import in_chunks, insert, insert_missing
+from identity_server.runtime.bulk import insert_rows, replacing
+from identity_server.runtime.database import in_chunks
 
 State = Literal["building", "current", "retiring"]
 
@@ -47,14 +48,14 @@ async def remove_pepper(session: AsyncSession, pepper: LivePepper) -> None:
 
 async def put_hashes(session: AsyncSession, slot: int, rows: Iterable[tuple[str, str | None]]) -> None:
     """Let each hash lead to its user ID, or to nobody."""
-    new = insert(session, SLOTS[slot])
-    upsert = new.on_conflict_do_update(index_elements=["hash"], set_={"user_id": new.excluded.user_id})
-    await session.execute(upsert, [{"hash": hash_, "user_id": user_id} for hash_, user_id in rows])
+    await insert_rows(
+        session, SLOTS[slot], ("hash", "user_id"), list(rows), on_conflict=replacing(["hash"], ["user_id"])
+    )
 
 
-async def add_hashes(session: AsyncSession, slot: int, rows: Iterable[Sequence[str]]) -> None:
+async def add_hashes(session: AsyncSession, slot: int, rows: Iterable[tuple[str, str]]) -> None:
     """Add ``(hash, user ID)`` rows, leaving alone those that are there."""
-    await insert_missing(session, SLOTS[slot], ({"hash": hash_, "user_id": user_id} for hash_, user_id in rows))
+    await insert_rows(session, SLOTS[slot], ("hash", "user_id"), list(rows), on_conflict="ON CONFLICT DO NOTHING")
 
 
 async def remove_hashes(session: AsyncSession, slot: int, hashes: Collection[str]) -> None:

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from identity_server.identity.associations import store as associations
 from identity_server.identity.associations.merge import Precedence
 from identity_server.identity.associations.statement import Statement
-from identity_server.identity.lookup.pepper import lookup_hash
 from identity_server.identity.lookup.peppers import ensure_pepper
 from identity_server.identity.lookup.store import live_peppers
 from identity_server.identity.replication.take import merge
-from identity_server.matrix.threepid import Threepid
+from identity_server.matrix.threepid import Threepid, lookup_hash
 from identity_server.runtime.database import Database
 from identity_server.runtime.migrations import prepare
 from identity_server.runtime.tokens import FakeEntropy
