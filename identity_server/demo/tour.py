@@ -1,5 +1,6 @@
 """The tour: what a person, an app and the two servers do, step by step, each held to what it promises."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -187,6 +188,20 @@ async def unbind_one(story: Story) -> None:
     story.note("The phone number leads nowhere any more; the email address still leads to Alice.")
 
 
+async def look_up_elsewhere(story: Story) -> None:
+    phone, mail = Threepid(MSISDN, MSISDN_ADDRESS), Threepid(EMAIL, EMAIL_ADDRESS)
+    elsewhere = IdentityClient(JsonApi(story.http, story.world.other_identity_server))
+    await elsewhere.register(story.bob.openid_token)
+    async with asyncio.timeout(_TIMEOUT_SECONDS):
+        # It may take a moment; nothing but asking tells a client.
+        while await elsewhere.lookup([phone, mail]) != {mail: story.alice.user_id}:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    story.note(
+        f"Nothing was ever bound at {story.world.other_identity_server_name}: it trusts "
+        f"{story.world.identity_server_name}, and was told at once, of the end of a binding too."
+    )
+
+
 TOUR = (
     Chapter("Alice and Bob register at the homeserver", register_users),
     Chapter("The homeserver gives each of them an OpenID token", request_openid_tokens),
@@ -198,6 +213,7 @@ TOUR = (
     Chapter("She binds both to her user ID", bind_both),
     Chapter("Bob looks both up", look_up_both),
     Chapter("Alice unbinds her phone number, and Bob looks again", unbind_one),
+    Chapter("Bob asks another identity server, a peer of the first", look_up_elsewhere),
 )
 
 

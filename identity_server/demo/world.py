@@ -1,4 +1,4 @@
-"""An identity server, a homeserver and an inbox, all in this process, all in one folder, all on loopback."""
+"""Two identity servers that trust each other, a homeserver and an inbox: in one process, one folder, on loopback."""
 
 import socket
 import tempfile
@@ -13,8 +13,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from identity_server.demo.journal import Journal
 from identity_server.demo.serving import HOST, free_port, listen, port_of, serving, serving_homeserver
 from identity_server.demo.sinks import Inbox, inbox_application, mail_server
+from identity_server.demo.trust import befriend
 from identity_server.identity.application import identity_application
 from identity_server.runtime.clock import SystemClock
+from identity_server.runtime.tokens import SystemEntropy
 from identity_server.settings import Settings
 
 INBOX_PORT = 8025
@@ -26,6 +28,8 @@ class World:
 
     identity_server: str
     identity_server_name: str
+    other_identity_server: str
+    other_identity_server_name: str
     homeserver: str
     homeserver_name: str
     inbox_page: str
@@ -68,11 +72,13 @@ async def open_world(inbox_port: int | None = None, **sections: Any) -> AsyncIte
         inbox = Inbox(clock)
         mail = stack.enter_context(listen())
         page = stack.enter_context(_inbox_listener(inbox_port))
-        identity = stack.enter_context(listen())
+        identity, other_identity = stack.enter_context(listen()), stack.enter_context(listen())
         homeserver_port, federation_port = free_port(), free_port()
         world = World(
             identity_server=f"http://{HOST}:{port_of(identity)}",
             identity_server_name="id.localhost",
+            other_identity_server=f"http://{HOST}:{port_of(other_identity)}",
+            other_identity_server_name="other-id.localhost",
             homeserver=f"http://{HOST}:{homeserver_port}",
             homeserver_name=f"localhost:{federation_port}",
             inbox_page=f"http://{HOST}:{port_of(page)}",
@@ -93,27 +99,27 @@ async def open_world(inbox_port: int | None = None, **sections: Any) -> AsyncIte
             },
         )
         listening = await stack.enter_async_context(serving_homeserver(homeserver))
-        settings = _DemoSettings(
-            **{
-                "server": {
-                    "name": world.identity_server_name,
-                    "public_base_url": world.identity_server,
-                    "data_dir": folder,
-                },
-                "email": {"smtp_url": f"smtp://{HOST}:{port_of(mail)}"},
-                "sms": {
-                    "routes": [
-                        {"url": f"json://{HOST}:{port_of(page)}/sms?:from={{originator}}", "originator": "IdServer"}
-                    ]
-                },
-                "federation": {
-                    "ca_file": listening.ca_file,
-                    "allowed_private_networks": ["127.0.0.0/8", "::1/128"],
-                },
-                **sections,
-            }
-        )
-        await stack.enter_async_context(serving(identity_application(settings), identity))
+        shared = {
+            "email": {"smtp_url": f"smtp://{HOST}:{port_of(mail)}"},
+            "sms": {
+                "routes": [{"url": f"json://{HOST}:{port_of(page)}/sms?:from={{originator}}", "originator": "IdServer"}]
+            },
+            "federation": {
+                "ca_file": listening.ca_file,
+                "allowed_private_networks": ["127.0.0.0/8", "::1/128"],
+            },
+            **sections,
+        }
+        servers = [
+            _DemoSettings(**{"server": {"name": name, "public_base_url": url, "data_dir": folder / name}, **shared})
+            for name, url in (
+                (world.identity_server_name, world.identity_server),
+                (world.other_identity_server_name, world.other_identity_server),
+            )
+        ]
+        for settings, listener in zip(servers, (identity, other_identity), strict=True):
+            await stack.enter_async_context(serving(identity_application(settings), listener))
+        await befriend(servers[0], servers[1], clock, SystemEntropy())
         yield world
 
 
