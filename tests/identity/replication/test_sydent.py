@@ -32,6 +32,7 @@ from identity_server.identity.replication.membership import add_peer
 from identity_server.identity.replication.models import SYDENT, Peer, SetAside
 from identity_server.identity.replication.retire import retire
 from identity_server.identity.replication.rules import Rules
+from identity_server.identity.replication.sydent.tls import connecting_context
 from identity_server.identity.signing.keyring import Keyring
 from identity_server.matrix.signing import VerifyKey
 from identity_server.matrix.threepid import Threepid
@@ -614,5 +615,8 @@ async def test_the_server_opens_the_port_beside_its_own_and_will_not_start_witho
 
 
 def test_the_port_needs_certificates(tmp_path: Path) -> None:
+    missing = ReplicationSettings(certificate=tmp_path / "one.pem")
+    with pytest.raises(OSError, match=r"replication\.certificate"):
+        connecting_context(missing)
     with pytest.raises(ValidationError, match="certificate"):
         ReplicationSettings(listen_port=4434, certificate=tmp_path / "one.pem")

@@ -11,11 +11,9 @@ from identity_server.settings import ReplicationSettings
 
 def listening_context(settings: ReplicationSettings) -> ssl.SSLContext:
     """For the port that peers connect to: only with a certificate. Raises ``OSError``."""
-    assert settings.certificate is not None, "the settings see to it, and to the authorities"
     # The purpose means: it is clients who are verified. Their certificates must be made for clients, or for anything.
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.ca_file)
+    context = _context(ssl.Purpose.CLIENT_AUTH, settings)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(settings.certificate)
     return context
 
 
@@ -23,9 +21,18 @@ def connecting_context(settings: ReplicationSettings) -> ssl.SSLContext | None:
     """For connecting to peers; None without a certificate to show them. Raises ``OSError``."""
     if settings.certificate is None:
         return None
-    context = ssl.create_default_context(cafile=settings.ca_file)
+    context = _context(ssl.Purpose.SERVER_AUTH, settings)
     context.hostname_checks_common_name = False  # the name is for our table of peers, not for the host
-    context.load_cert_chain(settings.certificate)
+    return context
+
+
+def _context(purpose: ssl.Purpose, settings: ReplicationSettings) -> ssl.SSLContext:
+    assert settings.certificate is not None, "the settings see to it"
+    try:
+        context = ssl.create_default_context(purpose, cafile=settings.ca_file)
+        context.load_cert_chain(settings.certificate)
+    except OSError as error:  # which does not say of which file it speaks
+        raise OSError(f"replication.certificate or replication.ca_file: {error}") from error
     return context
 
 
