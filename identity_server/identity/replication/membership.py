@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity_server.identity.replication import store
 from identity_server.identity.replication.client import PeerClient
 from identity_server.identity.replication.keys import BadKeys, read_keys
-from identity_server.identity.replication.models import Peer
+from identity_server.identity.replication.models import NATIVE, Peer
 from identity_server.identity.replication.rules import Rules
 from identity_server.matrix.signing import VerifyKey
 
@@ -40,6 +40,7 @@ async def add_peer(
     base_url: str,
     keys: Sequence[VerifyKey],
     *,
+    protocol: str = NATIVE,
     rules: Rules,
     expires_ts: int | None,
     now_ms: int,
@@ -53,6 +54,7 @@ async def add_peer(
         Peer(
             name=name,
             base_url=base_url.rstrip("/"),
+            protocol=protocol,
             rules=rules.model_dump_json(),
             added_ts=now_ms,
             expires_ts=expires_ts,

@@ -109,8 +109,8 @@ def read_page(body: Any, origin: str) -> Page:
             Entry(
                 decode_base64(entry["nonce"]),
                 Statement(
-                    Threepid(_storable(entry["medium"]), _storable(entry["address"])),
-                    entry["mxid"] if entry["mxid"] is None else _storable(entry["mxid"]),
+                    Threepid(_storable(entry["medium"], 64), _storable(entry["address"], 512)),
+                    entry["mxid"] if entry["mxid"] is None else _storable(entry["mxid"], 255),
                     _whole(entry["ts"]),
                     _whole(entry["not_before"] or 0) if entry["not_before"] is not None else None,
                     _whole(entry["not_after"] or 0) if entry["not_after"] is not None else None,
@@ -147,8 +147,9 @@ def is_signed(head: TreeHead, origin: str, keys: Sequence[VerifyKey]) -> bool:
     return False
 
 
-def _storable(text: str) -> str:
-    if "\0" in text or len(text) > 1000:
+def _storable(text: str, longest: int) -> str:
+    # No longer than what an index of PostgreSQL's takes.
+    if "\0" in text or len(text) > longest:
         raise ValueError("not storable")
     return text
 

@@ -3,7 +3,7 @@
 from identity_server.identity.replication import store
 from identity_server.identity.replication.client import PeerClient, PeerRefused
 from identity_server.identity.replication.keys import BadKeys, follow_keys
-from identity_server.identity.replication.models import Peer
+from identity_server.identity.replication.models import NATIVE, Peer
 from identity_server.identity.replication.page import Page, is_signed
 from identity_server.identity.replication.take import Taken, UnknownPeer, take_page
 from identity_server.matrix.errors import Forbidden
@@ -27,7 +27,7 @@ class Peers:
         """Raises ``UnknownPeer`` for one that we have not, or no longer believe."""
         async with self._database.reading() as session:
             peer = await store.find_peer(session, name)
-        if peer is None or not peer.is_trusted(self._clock.now_ms()):
+        if peer is None or peer.protocol != NATIVE or not peer.is_trusted(self._clock.now_ms()):
             raise UnknownPeer("This server does not replicate with yours")
         return peer
 
