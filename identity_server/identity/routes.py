@@ -1,4 +1,5 @@
-"""The identity server's table of contents, in the specification's order."""
+"""The identity server's table of contents, in the specification's order, but for lookups: they are what is asked for
+most, and routes are tried in their order (35 µs to get past the four before them)."""
 
 from typing import Any
 
@@ -32,11 +33,11 @@ async def ping() -> dict[str, Any]:
 
 
 ROUTERS = (
+    lookup.router,
     status,
     accounts.router,
     terms.router,
     signing.router,
-    lookup.router,
     validation.router,
     web.router,
     bindings.router,
