@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from identity_server.matrix.errors import InvalidParam, LimitExceeded, MatrixError, NotJson, Unrecognized
 
@@ -50,6 +51,11 @@ def render_errors(app: FastAPI, *, missing: Callable[[str], MatrixError]) -> Non
             return error_response(NotJson("The request could not be read"))
         # 404 for an unknown path, 405 for a known one with the wrong method.
         return json_response(Unrecognized("Unrecognized request").body, error.status_code)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _hung_up(_request: Request, _error: ClientDisconnect) -> Response:
+        # Nobody hears this, but it is no failure of ours.
+        return error_response(NotJson("The request ended before its body did"))
 
     @app.exception_handler(Exception)
     async def _unforeseen(request: Request, error: Exception) -> Response:

@@ -130,10 +130,7 @@ async def test_an_invitation_is_kept_and_signed(alice: IdentityClient) -> None:
 
 def test_the_hash_is_that_of_the_specification() -> None:
     """Identity Service API, "sha256": its example."""
-    assert (
-        lookup_hash("alice@example.com", "email", "matrixrocks")
-        == "4kenr7N9drpCJ4AfalmlGQVsOn3o2RHjkADUpXJWZUc"
-    )
+    assert lookup_hash("alice@example.com", "email", "matrixrocks") == "4kenr7N9drpCJ4AfalmlGQVsOn3o2RHjkADUpXJWZUc"
 
 
 # Servers that are none
