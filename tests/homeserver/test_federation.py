@@ -4,8 +4,8 @@ from typing import Any
 from httpx import AsyncClient
 
 from identity_server.homeserver.keys import load_server_keys
-from identity_server.matrix.signing import VerifyKey, verify_json
 from identity_server.matrix.server_keys import publish
+from identity_server.matrix.signing import VerifyKey, verify_json
 from identity_server.runtime.clock import FakeClock
 from identity_server.runtime.key_files import generate_key
 from identity_server.runtime.tokens import SystemEntropy
