@@ -16,7 +16,6 @@ from identity_server.identity.application import identity_application
 from identity_server.settings import Settings
 from tests.world import IdentityServer, MakeServer, serving
 
-
 # Drawing a traceback for the terminal takes seconds.
 structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
 
