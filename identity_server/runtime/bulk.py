@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase
 
-_ARRAYS: dict[type, str] = {int: "bigint[]", str: "text[]", bytes: "bytea[]"}
+_ARRAYS: dict[type, str] = {int: "bigint[]", str: "text[]", bytes: "bytea[]", bool: "boolean[]"}
 
 
 async def insert_rows(
@@ -31,7 +31,7 @@ async def insert_rows(
         await connection.exec_driver_sql(f"{into} VALUES ({marks}) {on_conflict}", list(rows))
         return
     await connection.exec_driver_sql(
-        f"{into} SELECT * FROM unnest({_arrays(table, columns)}) {on_conflict}",  # noqa: S608
+        f"{into} SELECT * FROM unnest({_arrays(table, columns)}) {on_conflict}",  # noqa: S608 (names of our own)
         tuple(list(column) for column in zip(*rows, strict=True)),
     )
 

@@ -1,0 +1,84 @@
+"""Where the stories play: folders, databases of the sizes they ask for, both engines."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks import data
+from benchmarks.processes import new_database, postgresql
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """``steps``: the sizes at which the cost of a lookup is compared, each ten times the one before."""
+
+    main: int
+    steps: tuple[int, ...]
+    replicated: int
+    seconds: float  # of each load
+
+
+FULL = Sizes(1_000_000, (10_000, 100_000, 1_000_000, 10_000_000), 200_000, 4.0)
+QUICK = Sizes(50_000, (5_000, 50_000), 20_000, 1.0)
+
+
+class World:
+    def __init__(self, folder: Path, sizes: Sizes, say: Say, stack: ExitStack) -> None:
+        self.folder = folder
+        self.sizes = sizes
+        self.say = say
+        self._stack = stack
+        self._postgresql: str | None = None
+        self._on_postgresql: str | None = None
+        self._copies = 0
+        self.people = 0
+        self.imported: dict[int, float] = {}  # rows per second on the way to each size
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "identity.db"
+
+    @property
+    def sqlite(self) -> str:
+        return f"sqlite:///{self._file}"
+
+    async def grow(self, people: int) -> None:
+        """Let the SQLite database have so many, if it has fewer; each size that matters is grown to in a run of its
+        own."""
+        for size in sorted({*(step for step in self.sizes.steps if step < people), people}):
+            if size > self.people:
+                self.say(f"importing up to {size:,}")
+                began = perf_counter()
+                await data.fill(self.sqlite, self.people, size)
+                self.imported[size] = (size - self.people) / (perf_counter() - began)
+                self.people = size
+
+    async def copy(self) -> str:
+        """A database of the main size, to be changed at will."""
+        await self.grow(self.sizes.main)
+        self._copies += 1
+        copy = self.folder / f"copy-{self._copies}.db"
+        await asyncio.to_thread(shutil.copyfile, self._file, copy)
+        return f"sqlite:///{copy}"
+
+    async def postgresql(self) -> str:
+        """A PostgreSQL database of the main size."""
+        if self._on_postgresql is None:
+            server = self.postgresql_server()
+            self._on_postgresql = await new_database(server, "benchmark")
+            self.say(f"importing {self.sizes.main:,} into PostgreSQL")
+            began = perf_counter()
+            await data.fill(self._on_postgresql, 0, self.sizes.main)
+            self.imported_postgresql = self.sizes.main / (perf_counter() - began)
+        return self._on_postgresql
+
+    def postgresql_server(self) -> str:
+        if self._postgresql is None:
+            self._postgresql = self._stack.enter_context(postgresql(self.folder))
+        return self._postgresql
