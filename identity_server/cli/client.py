@@ -1,15 +1,9 @@
 """`identity-server client`: what a person asks of an identity server, without an app."""
 
-import contextlib
-import os
-import ssl
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
-import httpx
 import phonenumbers
 import typer
 from rich.markup import escape
@@ -17,12 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from identity_server.cli.context import console, fail, run
+from identity_server.cli.sign_in import Access, plain, signed_in
 from identity_server.matrix.errors import InvalidAddress, MatrixError
-from identity_server.matrix.homeserver_client import Discovered, HomeserverClient, discover
 from identity_server.matrix.http import Unreachable
-from identity_server.matrix.identifiers import domain_of
-from identity_server.matrix.identity_client import IdentityClient, NoCommonAlgorithm, Policy
-from identity_server.matrix.json_api import JsonApi, Refused
+from identity_server.matrix.identity_client import IdentityClient, NoCommonAlgorithm
+from identity_server.matrix.json_api import Refused
 from identity_server.matrix.threepid import EMAIL, MSISDN, Threepid, canonical
 from identity_server.runtime.tokens import SystemEntropy
 
@@ -30,10 +23,10 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Ask an identity server, as a person with a Matrix account."
 )
 
-_TIMEOUT = httpx.Timeout(60, connect=10)  # seconds; a server may wait that long for its mail server
+
 _SECRET_LENGTH = 43
 _TRIES = 3
-_DEVICE_NAME = "identity-server client"
+
 _WHO = "Who you are"
 
 
@@ -108,19 +101,6 @@ AddressParts = Annotated[
         help="alice@example.org, or GB 07700900001, or +447700900001.",
     ),
 ]
-
-
-@dataclass(frozen=True)
-class Access:
-    """Where to go, and as whom."""
-
-    server: str
-    homeserver: str
-    user: str
-    password: str
-    access_token: str
-    token: str
-    accept_terms: bool
 
 
 class Validation(NamedTuple):
@@ -209,10 +189,10 @@ def lookup(
 
 
 async def _verify(access: Access, medium: Medium, address: Sequence[str], code: str, begun: Validation | None) -> None:
-    async with _signed_in(access) as (client, _user_id):
+    async with signed_in(access) as (client, _user_id):
         validation = await _validated(client, medium, address, code, begun)
         proven = await client.validated_threepid(validation.sid, validation.client_secret)
-        console.print(Text(f"✓ {_plain(proven.address)} is yours.", "green"))
+        console.print(Text(f"✓ {plain(proven.address)} is yours.", "green"))
         table = Table.grid(padding=(0, 2))
         table.add_row("sid", validation.sid)
         table.add_row("client_secret", validation.client_secret)
@@ -225,28 +205,28 @@ async def _verify(access: Access, medium: Medium, address: Sequence[str], code: 
 async def _bind(
     access: Access, medium: Medium | None, address: Sequence[str], code: str, begun: Validation | None
 ) -> None:
-    async with _signed_in(access) as (client, user_id):
+    async with signed_in(access) as (client, user_id):
         if medium is not None:
             begun = await _validated(client, medium, address, code, begun)
         assert begun is not None, "bind() has seen to it"
         association = await client.bind(begun.sid, begun.client_secret, user_id)
-        bound = _plain(str(association.get("address", "The address")))
-        console.print(Text(f"✓ {bound} now leads to {_plain(user_id)}.", "green"))
+        bound = plain(str(association.get("address", "The address")))
+        console.print(Text(f"✓ {bound} now leads to {plain(user_id)}.", "green"))
 
 
 async def _lookup(access: Access, typed: Sequence[str]) -> None:
     wanted = {address: _threepid(address) for address in typed}
-    async with _signed_in(access) as (client, _user_id):
+    async with signed_in(access) as (client, _user_id):
         with console.status("Looking them up …"):
             found = await client.lookup(wanted.values())
     if not console.is_terminal:
         for address, threepid in wanted.items():
-            print(address, _plain(found.get(threepid, "")), sep="\t")
+            print(address, plain(found.get(threepid, "")), sep="\t")
         return
     table = Table("address", "Matrix user ID", box=None, padding=(0, 3, 0, 0), header_style="bold")
     for address, threepid in wanted.items():
         owner = found.get(threepid)
-        table.add_row(Text(address), Text(_plain(owner), "green") if owner else Text("not found", "dim"))
+        table.add_row(Text(address), Text(plain(owner), "green") if owner else Text("not found", "dim"))
     console.print(table)
 
 
@@ -318,100 +298,6 @@ def _entered(validation: Validation) -> str:
         )
 
 
-@asynccontextmanager
-async def _signed_in(access: Access) -> AsyncIterator[tuple[IdentityClient, str]]:
-    """A client with an access token and terms accepted, and whose token it is; what was opened for it is closed."""
-    async with httpx.AsyncClient(verify=ssl.create_default_context(), timeout=_TIMEOUT) as http:
-        homeserver: HomeserverClient | None = None
-        client = IdentityClient(JsonApi(http, _url(access.server), access.token or None))
-        try:
-            if not access.token:
-                homeserver, openid_token = await _vouched_for(access, http)
-                if not access.server:
-                    client.api.base_url = await _recommended(access)
-                await client.register(openid_token)
-            elif not access.server:
-                fail("--token needs --server, too")
-            yield client, await _account(client, accept=access.accept_terms)
-        finally:
-            with contextlib.suppress(Refused, Unreachable):
-                if not access.token and client.api.token:
-                    await client.log_out()
-            with contextlib.suppress(Refused, Unreachable):
-                if homeserver is not None and not access.access_token:
-                    await homeserver.log_out()
-
-
-async def _vouched_for(access: Access, http: httpx.AsyncClient) -> tuple[HomeserverClient, dict[str, Any]]:
-    """The homeserver, and the OpenID token that it gives."""
-    if not access.user and not access.access_token:
-        fail("say who you are: --user, or --access-token with --homeserver, or --token")
-    homeserver = HomeserverClient(JsonApi(http, _url(access.homeserver) or (await _discovered(access)).homeserver))
-    if access.access_token:
-        homeserver.api.token = access.access_token
-        return homeserver, await homeserver.openid_token(await homeserver.who_am_i())
-    try:
-        password = access.password or typer.prompt(f"Password of {access.user}", hide_input=True)
-    except typer.Abort:
-        fail("no password")
-    user_id = await homeserver.log_in(access.user, password, _DEVICE_NAME)
-    return homeserver, await homeserver.openid_token(user_id)
-
-
-async def _recommended(access: Access) -> str:
-    recommended = (await _discovered(access)).identity_server
-    if recommended is None:
-        fail("the homeserver recommends no identity server: say which, with --server")
-    return recommended
-
-
-async def _discovered(access: Access) -> Discovered:
-    """What the homeserver, or the domain of the user ID, recommends."""
-    if not access.homeserver:
-        try:
-            domain = domain_of(access.user)
-        except ValueError:
-            fail("say which homeserver: --homeserver, or a whole user ID such as @alice:example.org")
-    base_url = _url(access.homeserver or domain.partition(":")[0])
-    async with httpx.AsyncClient(verify=ssl.create_default_context(), timeout=_TIMEOUT, follow_redirects=True) as http:
-        found = await discover(JsonApi(http, base_url))
-    if found is None:
-        fail(f"{base_url} says nothing about its servers: give --homeserver and --server")
-    return found
-
-
-async def _account(client: IdentityClient, *, accept: bool) -> str:
-    """Whose account it is; the terms of service are accepted first, if need be."""
-    try:
-        return await client.account()
-    except Refused as error:
-        if error.errcode != "M_TERMS_NOT_SIGNED":
-            raise
-    texts = [_in_our_language(policy) for policy in await client.terms() if policy.texts]
-    console.print("The identity server asks you to accept:")
-    table = Table.grid(padding=(0, 2))
-    for text in texts:
-        table.add_row("•", _plain(text.get("name", "")), Text(_plain(text["url"]), "cyan"))
-    console.print(table)
-    if not accept:
-        try:
-            accept = typer.confirm("Do you accept?")
-        except typer.Abort:
-            print()
-        if not accept:
-            fail("not without the terms of service; --accept-terms accepts them")
-    await client.accept_terms(text["url"] for text in texts)
-    return await client.account()
-
-
-def _in_our_language(policy: Policy) -> dict[str, str]:
-    ours = os.environ.get("LANG", "")[:2]
-    for language in (ours, "en", *policy.texts):
-        if language in policy.texts:
-            return dict(policy.texts[language])
-    raise ValueError("a policy without texts")
-
-
 def _as_dialled(parts: Sequence[str]) -> tuple[str, str]:
     """Country and number, of which the first may be missing if the number says it itself."""
     match parts:
@@ -436,11 +322,7 @@ def _threepid(address: str) -> Threepid:
             raise InvalidAddress("begins neither with + nor holds an @")
         return canonical(MSISDN, "".join(letter for letter in address if letter not in " -./()"))
     except MatrixError:
-        fail(f"{escape(_plain(address))} is neither an email address nor a phone number that begins with +")
-
-
-def _url(server: str) -> str:
-    return server if not server or "://" in server else f"https://{server}"
+        fail(f"{escape(plain(address))} is neither an email address nor a phone number that begins with +")
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -451,12 +333,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    sentence = _plain(str(error))
+    sentence = plain(str(error))
     if isinstance(error, Refused) and isinstance(wait_ms := error.body.get("retry_after_ms"), int):
         sentence += f"; again in {-(-wait_ms // 1000)} seconds"
     return sentence
-
-
-def _plain(text: str) -> str:
-    """``text``, as a server sent it, without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

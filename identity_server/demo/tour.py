@@ -194,7 +194,7 @@ async def look_up_elsewhere(story: Story) -> None:
     await elsewhere.register(story.bob.openid_token)
     async with asyncio.timeout(_TIMEOUT_SECONDS):
         # It may take a moment; nothing but asking tells a client.
-        while await elsewhere.lookup([phone, mail]) != {mail: story.alice.user_id}:  # noqa: ASYNC110
+        while await elsewhere.lookup([phone, mail]) != {mail: story.alice.user_id}:  # noqa: ASYNC110 (as it says)
             await asyncio.sleep(0.2)
     story.note(
         f"Nothing was ever bound at {story.world.other_identity_server_name}: it trusts "

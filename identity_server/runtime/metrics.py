@@ -22,5 +22,5 @@ def exposition(folder: Path | None) -> Response:
     if folder is None:
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]  # the library has no types here
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -51,7 +51,7 @@ class MailServer:
     def url(self, userinfo: str = "", host: str = "127.0.0.1") -> str:
         return f"{self.scheme}://{userinfo}{host}:{self.port}"
 
-    async def handle_MAIL(  # noqa: N802
+    async def handle_MAIL(  # noqa: N802 (aiosmtpd names it)
         self, server: Any, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         self.mail_commands += 1
@@ -61,7 +61,7 @@ class MailServer:
         envelope.mail_options.extend(options)
         return "250 OK"
 
-    async def handle_RCPT(  # noqa: N802
+    async def handle_RCPT(  # noqa: N802 (aiosmtpd names it)
         self, server: Any, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if self.refused and self.refused in address:
@@ -71,7 +71,7 @@ class MailServer:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:  # noqa: N802 (aiosmtpd names it)
         if self.data_replies:
             reply = self.data_replies.pop(0)
             if reply == "break off":
