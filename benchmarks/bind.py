@@ -18,18 +18,16 @@ from identity_server.runtime.database import Database
 
 # The first goal is for PostgreSQL; SQLite writes one transaction after the other.
 _GOALS = {"PostgreSQL": 500, "SQLite": 300}
-_COLUMNS = tuple(
-    [
-        "sid",
-        "medium",
-        "address",
-        "client_secret",
-        "send_attempt",
-        "modified_ts",
-        "validated_ts",
-        "wrong_tokens",
-        "superseded",
-    ]
+_COLUMNS = (
+    "sid",
+    "medium",
+    "address",
+    "client_secret",
+    "send_attempt",
+    "modified_ts",
+    "validated_ts",
+    "wrong_tokens",
+    "superseded",
 )
 
 
