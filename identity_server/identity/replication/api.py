@@ -66,6 +66,7 @@ async def get_log(
     """Our log behind the position ``after``, for peers."""
     origin = await _authenticated(request, NO_CONTENT, peers, resources.settings)
     await resources.limits.hit("replication_per_peer", origin)
+    await peers.heard(origin)
     async with resources.database.reading() as session:
         page = await page_of_ours(session, after, limit, keyring=keyring, now_ms=resources.clock.now_ms())
     body = orjson.dumps(page_json(page.origin, page.after, page.entries, page.head.signed))

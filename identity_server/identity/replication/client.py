@@ -34,6 +34,9 @@ class PeerClient:
     async def keys(self, base_url: str) -> dict[str, Any]:
         return _read(await self._http.request("GET", f"{base_url}{PREFIX}/keys"))
 
+    async def head(self, base_url: str) -> dict[str, Any]:
+        return _read(await self._http.request("GET", f"{base_url}{PREFIX}/head"))
+
     async def _ask(self, peer: Peer, method: str, uri: str, content: Any = NO_CONTENT) -> dict[str, Any]:
         header = authorization(
             self._keyring.current,

@@ -5,6 +5,7 @@ growing pause. Cursors are rows: a restart goes on where it stopped.
 """
 
 import asyncio
+from typing import Any
 
 import structlog
 
@@ -13,7 +14,7 @@ from identity_server.identity.replication import store
 from identity_server.identity.replication.client import PeerClient, PeerRefused
 from identity_server.identity.replication.log import page_of_ours
 from identity_server.identity.replication.models import NATIVE, SYDENT, Peer
-from identity_server.identity.replication.page import page_json, read_page
+from identity_server.identity.replication.page import Page, page_json, read_page
 from identity_server.identity.replication.receive import Peers
 from identity_server.identity.replication.sydent.push import SydentPush
 from identity_server.identity.signing.keyring import Keyring
@@ -74,7 +75,10 @@ class Exchange:
         return name not in self._turns or self._turns[name].done()
 
     def _pull_is_due(self, peer: Peer, now_ms: int) -> bool:
-        return peer.protocol == NATIVE and (now_ms - self._pulled_ts.get(peer.name, 0) >= self._settings.pull_interval)
+        pulled_ts = self._pulled_ts.get(peer.name, 0)
+        # One that was removed and added again has its log taken from the beginning.
+        is_old = pulled_ts < peer.added_ts or now_ms - pulled_ts >= self._settings.pull_interval
+        return peer.protocol == NATIVE and is_old
 
     async def _turn(self, peer: Peer) -> None:
         try:
@@ -101,14 +105,13 @@ class Exchange:
             if not page.entries:
                 return
             answer = await self._client.push(peer, page_json(page.origin, page.after, page.entries, page.head.signed))
-            position, refused = answer.get("position"), answer.get("refused", {})
-            if not isinstance(position, int) or not 0 <= position <= page.head.size or not isinstance(refused, dict):
-                raise PeerRefused("its answer to a push makes no sense")
-            reasons = [(int(number), str(why)[:200]) for number, why in refused.items() if str(number).isdecimal()]
             async with self._database.transaction() as session:
+                # It may have pulled more meanwhile than it was sent.
+                last = (await associations.head(session)).position
+                position, reasons = _read_answer(answer, page, last)
                 await store.set_aside(session, peer.name, reasons, of_ours=True, now_ms=self._clock.now_ms())
                 await store.change_peer(session, peer.name, sent_position=position)
-            if position == sent:
+            if position <= sent:
                 raise PeerRefused("it took nothing of what it was sent")
             sent = position
 
@@ -122,6 +125,15 @@ class Exchange:
     async def _change(self, peer: Peer, **values: int | str | None) -> None:
         async with self._database.transaction() as session:
             await store.change_peer(session, peer.name, **values)
+
+
+def _read_answer(answer: dict[str, Any], page: Page, last: int) -> tuple[int, list[tuple[int, str]]]:
+    """How far the peer has our log, and what of ``page`` it refuses, why. Raises ``PeerRefused``."""
+    position, refused = answer.get("position"), answer.get("refused", {})
+    if not isinstance(position, int) or not 0 <= position <= last or not isinstance(refused, dict):
+        raise PeerRefused("its answer to a push makes no sense")
+    numbers = (number for number in range(page.after + 1, page.head.size + 1) if str(number) in refused)
+    return position, [(number, str(refused[str(number)])[:200]) for number in numbers]
 
 
 async def pull(peer: Peer, client: PeerClient, peers: Peers) -> int:

@@ -31,6 +31,12 @@ class Peers:
             raise UnknownPeer("This server does not replicate with yours")
         return peer
 
+    async def heard(self, name: str) -> None:
+        """The peer is up: what is owed to it need not wait for the end of a pause."""
+        if (await self.trusted(name)).next_try_ts:
+            async with self._database.transaction() as session:
+                await store.change_peer(session, name, next_try_ts=0)
+
     async def key(self, name: str, key_id: str) -> VerifyKey:
         """The peer's key; one that we have not seen may be announced by one that we have. Raises ``UnknownKey``."""
         peer = await self.trusted(name)

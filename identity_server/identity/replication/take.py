@@ -66,16 +66,20 @@ async def take_page(session: AsyncSession, page: Page, *, latest_ts: int, now_ms
         (have.size + number, entry.statement) for number, entry in enumerate(page.entries[have.size - page.after :], 1)
     ]
     rules = Rules.model_validate_json(peer.rules)
-    room = rules.max_statements - have.size
+    share = rules.max_statements
     refused = {
         position: reason
-        for number, (position, statement) in enumerate(new)
+        for position, statement in new
         if (
-            reason := "the peer's share is full" if number >= room else objection(statement, rules, latest_ts=latest_ts)
+            reason := "the peer's share is full"
+            if position > share
+            else objection(statement, rules, latest_ts=latest_ts)
         )
     }
     accepted = [(position, statement) for position, statement in new if position not in refused]
-    await store.set_aside(session, page.origin, refused.items(), of_ours=False, now_ms=now_ms)
+    # That the share is full is noted once: so what is set aside is bounded too.
+    noted = [(position, reason) for position, reason in refused.items() if position <= share + 1]
+    await store.set_aside(session, page.origin, noted, of_ours=False, now_ms=now_ms)
     await store.add_statements(session, page.origin, accepted)
     await merge(session, page.origin, accepted)
     await store.change_peer(

@@ -3,8 +3,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from identity_server.identity.associations.state import state_binding
 from identity_server.identity.associations.statement import Statement
 from identity_server.identity.replication import store
+from identity_server.identity.replication.exchange import pull
 from identity_server.identity.replication.page import read_page
 from identity_server.identity.replication.retire import retire, retire_ended
 from identity_server.identity.replication.rules import Rules
@@ -207,3 +209,50 @@ async def test_a_page_that_comes_while_its_peer_is_removed_is_not_taken(pair: Me
     with pytest.raises(UnknownPeer):
         async with pair["b.test"].database.transaction() as session:
             await take_page(session, page, latest_ts=page.head.ts, now_ms=page.head.ts)
+
+
+async def test_a_peer_that_has_pulled_more_than_it_is_sent_is_believed(pair: Mesh) -> None:
+    a, b = pair["a.test"], pair["b.test"]
+    threepids = [Threepid("email", f"{number}@example.org") for number in range(600)]
+    async with a.database.transaction() as session:
+        for threepid in threepids:
+            await state_binding(session, threepid, ALICE, None, keyring=a.state["keyring"], now_ms=a.clock.now_ms())
+    await pull(await peer(b, "a.test"), b.state["peers"]._client, b.state["peers"])
+    await a.state["exchange"]._push(await peer(a, "b.test"))
+    assert (await peer(a, "b.test")).sent_position == len(threepids)
+
+
+async def test_a_peer_that_comes_back_is_sent_to_again_whatever_pause_was_left(pair: Mesh) -> None:
+    a, b = pair["a.test"], pair["b.test"]
+    async with a.database.transaction() as session:
+        await store.change_peer(session, "b.test", next_try_ts=a.clock.now_ms() + 300_000, failures=9)
+    await pull(await peer(b, "a.test"), b.state["peers"]._client, b.state["peers"])
+    assert (await peer(a, "b.test")).next_try_ts == 0
+
+
+async def test_a_share_that_is_full_takes_no_more_rows_of_any_kind(pair: Mesh) -> None:
+    async with pair["b.test"].database.transaction() as session:
+        await store.change_peer(session, "a.test", rules=Rules(max_statements=2).model_dump_json())
+    for number in range(4):
+        await pair["a.test"].bound(ALICE, f"{number}@example.org", str(number))
+    await pair.at_rest()
+    addresses = [f"{number}@example.org" for number in range(4)]
+    assert set(await found(pair["b.test"], *addresses)) == {"0@example.org", "1@example.org"}
+    async with pair["b.test"].database.reading() as session:
+        assert await store.count_statements(session, "a.test") == 2
+        assert [refused.position for refused in await store.all_set_aside(session, "a.test")] == [3]
+    assert (await peer(pair["b.test"], "a.test")).taken_position == 4
+
+
+async def test_what_a_peer_says_it_refuses_is_noted_only_of_what_it_was_sent(pair: Mesh) -> None:
+    await pair["a.test"].bound(ALICE)
+    exchange = pair["a.test"].state["exchange"]
+
+    class Liar:
+        async def push(self, *_: Any) -> dict[str, Any]:
+            return {"position": 1, "refused": {"1": "no", "2": "no", "x": "no", "99999999999999999999": "no"}}
+
+    exchange._client = Liar()
+    await exchange._push(await peer(pair["a.test"], "b.test"))
+    async with pair["a.test"].database.reading() as session:
+        assert [refused.position for refused in await store.all_set_aside(session, "b.test")] == [1]
