@@ -17,6 +17,7 @@ _COMMANDS = {
     "doctor": "doctor:doctor",
     "client": "client:app",
     "bindings": "bindings:app",
+    "peers": "peers:app",
     "keys": "keys:app",
     "pepper": "pepper:app",
     "migrate": "migrate:migrate_databases",
