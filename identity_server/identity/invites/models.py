@@ -1,4 +1,4 @@
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from identity_server.identity.tables import Table
@@ -12,7 +12,20 @@ class Invite(Table):
     """
 
     __tablename__ = "invites"
-    __table_args__ = (Index("invites_by_address", "medium", "address"),)
+    __table_args__ = (
+        Index("invites_by_address", "medium", "address"),
+        # For the purge: what has expired, was revoked, or was claimed long ago.
+        Index("ix_invites_expires_ts", "expires_ts"),
+        *(
+            Index(
+                f"ix_invites_{name}",
+                name,
+                sqlite_where=text(f"{name} IS NOT NULL"),
+                postgresql_where=text(f"{name} IS NOT NULL"),
+            )
+            for name in ("revoked_ts", "claimed_ts")
+        ),
+    )
 
     token: Mapped[str] = mapped_column(primary_key=True)
     medium: Mapped[str]

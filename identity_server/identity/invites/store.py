@@ -62,9 +62,7 @@ async def revoke_invite(session: AsyncSession, token: str, sender: str, *, now_m
 
 
 async def purge_invites(session: AsyncSession, *, now_ms: int) -> None:
-    over = or_(
-        Invite.expires_ts <= now_ms,
-        Invite.revoked_ts.is_not(None),
-    )
-    await session.execute(delete(Invite).where(Invite.claimed_ts.is_(None), over))
+    # One after the other: each has its index, and all of them together none.
+    for over in (Invite.expires_ts <= now_ms, Invite.revoked_ts <= now_ms):
+        await session.execute(delete(Invite).where(Invite.claimed_ts.is_(None), over))
     await session.execute(delete(Invite).where(Invite.claimed_ts < now_ms - _CLAIMED_REMEMBERED_MS))

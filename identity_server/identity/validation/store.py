@@ -1,6 +1,6 @@
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.validation.models import ValidationSession, ValidationToken
@@ -20,7 +20,8 @@ async def live_session(session: AsyncSession, threepid: Threepid, client_secret:
             ValidationSession.medium == threepid.medium,
             ValidationSession.address == threepid.address,
             ValidationSession.client_secret == client_secret,
-            ~ValidationSession.superseded,
+            # Written as in the index's own condition, or SQLite does not see that it may use it.
+            text("NOT superseded"),
         )
         .with_for_update()
         .execution_options(populate_existing=True)
@@ -80,9 +81,12 @@ async def unsend(session: AsyncSession, sid: str, token_hash: bytes, *, claimed:
 
 
 async def purge_sessions(session: AsyncSession, *, lifetime_ms: int, now_ms: int) -> None:
-    old = select(ValidationSession.sid).where(ValidationSession.modified_ts < now_ms - lifetime_ms - _REMEMBERED_MS)
-    await session.execute(delete(ValidationToken).where(ValidationToken.sid.in_(old)))
-    await session.execute(delete(ValidationSession).where(ValidationSession.sid.in_(old)))
+    is_old = ValidationSession.modified_ts < now_ms - lifetime_ms - _REMEMBERED_MS
+    old = select(ValidationSession.sid).where(is_old)
+    of_old = delete(ValidationToken).where(ValidationToken.sid.in_(old))
+    # Nothing here is in the session's memory, to which SQLAlchemy would else have every deleted row returned.
+    await session.execute(of_old, execution_options={"synchronize_session": False})
+    await session.execute(delete(ValidationSession).where(is_old))
 
 
 def _columns(of: Session) -> dict[str, Any]:
