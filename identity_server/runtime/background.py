@@ -8,12 +8,12 @@ import structlog
 
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database
-from identity_server.runtime.leases import take_lease
+from identity_server.runtime.leases import release_lease, take_lease
 
 log = structlog.get_logger(__name__)
 
 _PAUSE_AFTER_FAILURE_SECONDS = 5.0
-_SHORTEST_LEASE_MS = 20_000
+_SHORTEST_LEASE_MS = 5_000
 
 
 @asynccontextmanager
@@ -46,15 +46,19 @@ def once_at_a_time(
 
     async def loop() -> None:
         held_until_ts = 0
-        while True:
-            now_ms = clock.now_ms()
-            # Renewed in good time, but not at every turn: it costs a write.
-            if held_until_ts - now_ms < for_ms // 2:
-                is_ours = await take_lease(database, work, holder, now_ms=now_ms, for_ms=for_ms)
-                held_until_ts = now_ms + for_ms if is_ours else 0
-            if held_until_ts:
-                await act(now_ms)
-            await asyncio.sleep((every_ms if held_until_ts else for_ms // 4) / 1000)
+        try:
+            while True:
+                now_ms = clock.now_ms()
+                # Renewed in good time, but not at every turn: it costs a write.
+                if held_until_ts - now_ms < for_ms // 2:
+                    is_ours = await take_lease(database, work, holder, now_ms=now_ms, for_ms=for_ms)
+                    held_until_ts = now_ms + for_ms if is_ours else 0
+                if held_until_ts:
+                    await act(now_ms)
+                await asyncio.sleep((every_ms if held_until_ts else for_ms // 4) / 1000)
+        finally:
+            # Whoever is started next need not wait for it to run out.
+            await release_lease(database, work, holder)
 
     loop.__qualname__ = work
     return loop

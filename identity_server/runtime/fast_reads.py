@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import asyncpg
 from sqlalchemy import URL
 
+_CLOSE_SECONDS = 5
+
 
 class FastReads(Protocol):
     async def value(self, statement: str, *parameters: Any, expensive: bool = False) -> Any:
@@ -72,7 +74,11 @@ class PostgresReads:
 
     async def close(self) -> None:
         if self._pool is not None:
-            await self._pool.close()
+            try:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._pool.close()
+            except TimeoutError:
+                self._pool.terminate()
 
     async def _open(self) -> asyncpg.Pool:
         async with self._opening:

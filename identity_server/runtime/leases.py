@@ -1,6 +1,6 @@
 """Work that must run once: a row says which process does it, until when."""
 
-from sqlalchemy import Column, MetaData, Table, Text, select, update
+from sqlalchemy import Column, MetaData, Table, Text, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from identity_server.runtime.database import Database, Integer64
@@ -31,3 +31,9 @@ async def take_lease(database: Database, work: str, holder: str, *, now_ms: int,
             .values(holder=holder, until_ts=now_ms + for_ms)
         )
         return await session.scalar(select(_leases.c.holder).where(_leases.c.work == work)) == holder
+
+
+async def release_lease(database: Database, work: str, holder: str) -> None:
+    """Let somebody else have it at once."""
+    async with database.transaction() as session:
+        await session.execute(delete(_leases).where(_leases.c.work == work, _leases.c.holder == holder))

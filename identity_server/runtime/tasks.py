@@ -5,6 +5,7 @@ week old; one whose handler raises ``GiveUp`` is not.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -76,10 +77,10 @@ class Tasks:
             while await self.run_due():
                 pass
             # Other workers' tasks, and those whose pause is over, are found by looking.
-            try:
-                await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
-            except TimeoutError:
-                continue
+            # (Not wait_for: in Python 3.11 it forgets that it was cancelled if it is woken at the same moment.)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._wake.wait()
 
     async def run_due(self) -> int:
         """Run the tasks that are due now, side by side; how many there were."""
