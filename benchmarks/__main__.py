@@ -52,7 +52,12 @@ def main() -> int:
     console, load_average, began = Console(), os.getloadavg()[0], perf_counter()
     if load_average > 1:
         console.print(f"[yellow]The machine is busy (load average {load_average:.1f}): expect poor figures.[/yellow]")
-    rows, failed = asyncio.run(_measure(chosen, quick=arguments.quick, console=console))
+    rows: list[Row] = []
+    failed = True
+    try:
+        failed = asyncio.run(_measure(chosen, rows, quick=arguments.quick, console=console))
+    except KeyboardInterrupt:
+        console.print("Interrupted; this is what was measured until then.")
     print_table(rows, console)
     file = write_json(rows, arguments.json, seconds=perf_counter() - began, load_average=load_average)
     console.print(f"{perf_counter() - began:.0f} s; written to {file}", highlight=False)
@@ -60,10 +65,9 @@ def main() -> int:
 
 
 async def _measure(
-    chosen: dict[str, Callable[[World], AsyncIterator[Row]]], *, quick: bool, console: Console
-) -> tuple[list[Row], bool]:
-    """The rows of all stories; one that fails says so, and the others go on."""
-    rows: list[Row] = []
+    chosen: dict[str, Callable[[World], AsyncIterator[Row]]], rows: list[Row], *, quick: bool, console: Console
+) -> bool:
+    """Add what all stories measure to ``rows``; whether one has failed, which says so, and the others go on."""
     failed = False
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
@@ -83,7 +87,7 @@ async def _measure(
                 rows.append(Row(name, f"failed: {type(error).__name__}", reached=False))
                 failed = True
             bar.advance(task)
-    return rows, failed
+    return failed
 
 
 if __name__ == "__main__":
