@@ -1,6 +1,7 @@
 """Loops that run beside the requests for as long as the process serves."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -14,25 +15,32 @@ log = structlog.get_logger(__name__)
 
 _PAUSE_AFTER_FAILURE_SECONDS = 5.0
 _SHORTEST_LEASE_MS = 5_000
+_RELEASE_SECONDS = 2
 
 
 @asynccontextmanager
 async def running(*loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
     """Run each of ``loops``, restarting one that fails, until the block ends."""
-    tasks = [asyncio.create_task(_restarted(loop)) for loop in loops]
+    stopping = asyncio.Event()
+    tasks = [asyncio.create_task(_restarted(loop, stopping)) for loop in loops]
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        stopping.set()
+        # Again and again: a library that is cancelled at an unlucky moment may make another error of it.
+        while tasks and (pending := [task for task in tasks if not task.done()]):
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending, timeout=1)
 
 
-async def _restarted(loop: Callable[[], Awaitable[None]]) -> None:
-    while True:
+async def _restarted(loop: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
         try:
             await loop()
         except Exception as error:
+            if stopping.is_set():
+                return
             log.error("background loop failed", loop=getattr(loop, "__qualname__", "?"), exc_info=error)
         await asyncio.sleep(_PAUSE_AFTER_FAILURE_SECONDS)
 
@@ -58,7 +66,9 @@ def once_at_a_time(
                 await asyncio.sleep((every_ms if held_until_ts else for_ms // 4) / 1000)
         finally:
             # Whoever is started next need not wait for it to run out.
-            await release_lease(database, work, holder)
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_RELEASE_SECONDS):
+                    await release_lease(database, work, holder)
 
     loop.__qualname__ = work
     return loop
