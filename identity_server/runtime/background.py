@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import structlog
 
@@ -16,6 +17,9 @@ log = structlog.get_logger(__name__)
 _PAUSE_AFTER_FAILURE_SECONDS = 5.0
 _SHORTEST_LEASE_MS = 5_000
 _RELEASE_SECONDS = 2
+_PATIENCE_SECONDS = 10
+
+_T = TypeVar("_T")
 
 
 @asynccontextmanager
@@ -31,7 +35,18 @@ async def running(*loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         while tasks and (pending := [task for task in tasks if not task.done()]):
             for task in pending:
                 task.cancel()
-            await asyncio.wait(pending, timeout=1)
+            await asyncio.wait(pending, timeout=_PATIENCE_SECONDS + 5)
+
+
+async def to_its_end(work: Awaitable[_T]) -> _T:
+    """Like ``await work``, but when cancelled, finish it first: a database driver that is cancelled in the middle of a
+    statement loses its connection."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
+        raise
 
 
 async def _restarted(loop: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
@@ -59,10 +74,11 @@ def once_at_a_time(
                 now_ms = clock.now_ms()
                 # Renewed in good time, but not at every turn: it costs a write.
                 if held_until_ts - now_ms < for_ms // 2:
-                    is_ours = await take_lease(database, work, holder, now_ms=now_ms, for_ms=for_ms)
+                    taking = take_lease(database, work, holder, now_ms=now_ms, for_ms=for_ms)
+                    is_ours = await to_its_end(taking)
                     held_until_ts = now_ms + for_ms if is_ours else 0
                 if held_until_ts:
-                    await act(now_ms)
+                    await to_its_end(act(now_ms))
                 await asyncio.sleep((every_ms if held_until_ts else for_ms // 4) / 1000)
         finally:
             # Whoever is started next need not wait for it to run out.

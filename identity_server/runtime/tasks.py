@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import Column, Integer, MetaData, Table, Text, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from identity_server.runtime.background import to_its_end
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database, Integer64, after_commit
 from identity_server.runtime.metrics import TASKS
@@ -74,7 +75,7 @@ class Tasks:
     async def run_forever(self) -> None:
         while True:
             self._wake.clear()
-            while await self.run_due():
+            while await to_its_end(self.run_due()):
                 pass
             # Other workers' tasks, and those whose pause is over, are found by looking.
             # (Not wait_for: in Python 3.11 it forgets that it was cancelled if it is woken at the same moment.)
