@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from identity_server.homeserver.accounts.passwords import Passwords
 from identity_server.homeserver.keys import load_server_keys
 from identity_server.homeserver.routes import ROUTERS
+from identity_server.homeserver.streams import Streams
 from identity_server.matrix.errors import MissingParam
 from identity_server.runtime.application import make_application
 from identity_server.runtime.clock import Clock, SystemClock
@@ -41,6 +42,7 @@ async def open_homeserver(
             "server_keys": load_server_keys(
                 settings.homeserver.name, settings.homeserver_data_dir / "signing.key", entropy
             ),
+            "streams": Streams(),
             **parts,
             "passwords": passwords,
         }

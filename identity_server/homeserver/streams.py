@@ -1,0 +1,99 @@
+"""The one stream that everything a client is told of stands in, and the waking of those who wait for it.
+
+Whatever /sync delivers carries a position. Positions are taken in the transaction that writes it, from a single row:
+they have no gaps and are committed in order, so whoever has read up to one has missed nothing before it.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from identity_server.homeserver.tables import Table
+from identity_server.runtime.database import after_commit
+from identity_server.runtime.dependencies import opened
+
+FEDERATION = "federation"
+"""The topic of those who send to other servers."""
+
+_ONLY_ROW = 1
+
+
+class StreamPosition(Table):
+    __tablename__ = "stream_position"
+
+    row: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int]
+
+
+class Listener:
+    """Wakes when something happens; a wake says only that it is worth looking again."""
+
+    def __init__(self) -> None:
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def wait(self, timeout_ms: int) -> bool:
+        """Whether it was woken, now or since it was last cleared, before ``timeout_ms`` had passed."""
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        self._woken.clear()
+        return True
+
+
+class Streams:
+    """Who listens in this process, by topic: a room ID, a user ID, or ``FEDERATION``."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, set[Listener]] = defaultdict(set)
+
+    def wake(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            for listener in self._listeners.get(topic, ()):
+                listener.wake()
+
+    @contextmanager
+    def listening(self, topics: Iterable[str]) -> Iterator[Listener]:
+        """Listen before you look, and nothing falls between."""
+        listener, wanted = Listener(), set(topics)
+        for topic in wanted:
+            self._listeners[topic].add(listener)
+        try:
+            yield listener
+        finally:
+            for topic in wanted:
+                self._listeners[topic].discard(listener)
+                if not self._listeners[topic]:
+                    del self._listeners[topic]
+
+
+OpenStreams = Annotated[Streams, opened("streams")]
+
+
+async def advance(session: AsyncSession, streams: Streams, *topics: str) -> int:
+    """The next position, and the waking of ``topics`` once it is committed. Others wait for it until then."""
+    position: int | None = await session.scalar(
+        update(StreamPosition)
+        .where(StreamPosition.row == _ONLY_ROW)
+        .values(position=StreamPosition.position + 1)
+        .returning(StreamPosition.position)
+    )
+    assert position is not None  # the migration made the row
+    after_commit(session, lambda: streams.wake(topics))
+    return position
+
+
+async def current_position(session: AsyncSession) -> int:
+    """Up to where everything is committed."""
+    position: int | None = await session.scalar(select(StreamPosition.position).where(StreamPosition.row == _ONLY_ROW))
+    return position or 0
