@@ -2,10 +2,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from identity_server.homeserver import routes  # every capability's tables are known once these are
-from identity_server.homeserver import streams  # noqa: F401 (its tables)
-from identity_server.homeserver.timeline import models  # noqa: F401 (its tables)
+from identity_server.homeserver import (
+    routes,  # every capability's tables are known once these are
+    streams,  # noqa: F401 (its tables)
+)
 from identity_server.homeserver.tables import Table
+from identity_server.homeserver.timeline import models  # noqa: F401 (its tables)
 from identity_server.runtime.database import Database
 from identity_server.runtime.migrations import migrate
 
