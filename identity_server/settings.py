@@ -249,6 +249,13 @@ class HomeserverSettings(Section):
     """Whether anybody may register."""
     identity_servers: tuple[str, ...] = ()
     """Base URLs or names of the identity servers that this homeserver trusts; the first is offered to clients."""
+    turn_uris: tuple[str, ...] = ()
+    """TURN servers for calls, such as "turn:turn.example.org:3478?transport=udp"."""
+    turn_secret: str = ""
+    """What is shared with the TURN servers (coturn's static-auth-secret); without one, the next two are given out."""
+    turn_username: str = ""
+    turn_password: str = ""
+    turn_lifetime: Duration = 86_400_000
 
 
 class Settings(BaseSettings):

@@ -7,10 +7,12 @@ from identity_server.homeserver.accounts import client_api as accounts
 from identity_server.homeserver.federation import server_api as federation
 from identity_server.homeserver.openid import client_api as openid_for_clients
 from identity_server.homeserver.openid import server_api as openid_for_servers
+from identity_server.homeserver.profiles import client_api as profiles
 from identity_server.homeserver.threepids import server_api as threepids
 
 _CLIENT = (
     accounts.router,
+    profiles.router,
     openid_for_clients.router,
 )
 

@@ -6,8 +6,10 @@ from identity_server.homeserver import (
     routes,  # every capability's tables are known once these are
     streams,  # noqa: F401 (its tables)
 )
+from identity_server.homeserver.media import models as media  # noqa: F401 (its tables)
 from identity_server.homeserver.tables import Table
 from identity_server.homeserver.timeline import models  # noqa: F401 (its tables)
+from identity_server.homeserver.validation import models as validation  # noqa: F401 (its tables)
 from identity_server.runtime.database import Database
 from identity_server.runtime.migrations import migrate
 

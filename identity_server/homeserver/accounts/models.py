@@ -12,6 +12,19 @@ class Account(Table):
     user_id: Mapped[str] = mapped_column(Key, primary_key=True)
     password_hash: Mapped[str]
     created_ts: Mapped[int]
+    deactivated_ts: Mapped[int | None] = mapped_column(default=None)
+
+
+class AccountThreepid(Table):
+    """That the account's owner has proven the address ("Adding Account Administrative Contact Information")."""
+
+    __tablename__ = "account_threepids"
+
+    medium: Mapped[str] = mapped_column(Key, primary_key=True)
+    address: Mapped[str] = mapped_column(Key, primary_key=True)
+    user_id: Mapped[str] = mapped_column(Key, index=True)
+    validated_ts: Mapped[int]
+    added_ts: Mapped[int]
 
 
 class InteractiveSession(Table):
@@ -23,3 +36,5 @@ class InteractiveSession(Table):
     operation: Mapped[str]
     completed: Mapped[str]
     created_ts: Mapped[int] = mapped_column(index=True)
+    proven: Mapped[str] = mapped_column(default="[]")
+    """The 3PIDs that its stages have proven: JSON of ``[[medium, address, validated_ts], …]``."""

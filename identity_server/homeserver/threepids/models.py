@@ -32,3 +32,16 @@ class PendingThreepidInvite(Table):
     sender: Mapped[str]
     signed: Mapped[str]
     told_ts: Mapped[int]
+
+
+class IdentityBinding(Table):
+    """That ``user_id`` bound the address at ``id_server`` through us, so that deactivating can undo it."""
+
+    __tablename__ = "identity_bindings"
+
+    user_id: Mapped[str] = mapped_column(Key, primary_key=True)
+    medium: Mapped[str] = mapped_column(Key, primary_key=True)
+    address: Mapped[str] = mapped_column(Key, primary_key=True)
+    id_server: Mapped[str] = mapped_column(Key, primary_key=True)
+    """As the client named it."""
+    bound_ts: Mapped[int]
