@@ -1,0 +1,119 @@
+"""Who shares rooms with whom, and since when: what decides who is told of devices and presence."""
+
+from collections.abc import Collection, Iterable
+
+import orjson
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from identity_server.homeserver.timeline.models import Membership, RoomServer, StateChange, StoredEventRow
+from identity_server.runtime.database import in_chunks
+
+JOIN = "join"
+_MEMBER = "m.room.member"
+
+
+async def rooms_of(session: AsyncSession, user_id: str) -> set[str]:
+    """The rooms that the user is joined to."""
+    statement = select(Membership.room_id).where(Membership.user_id == user_id, Membership.membership == JOIN)
+    return set(await session.scalars(statement))
+
+
+async def joined_to_any(session: AsyncSession, user_ids: Collection[str], room_ids: Collection[str]) -> set[str]:
+    """Those of ``user_ids`` who are joined to one of ``room_ids``."""
+    found: set[str] = set()
+    for users in in_chunks(sorted(user_ids)):
+        for rooms in in_chunks(sorted(room_ids)):
+            statement = select(Membership.user_id).where(
+                Membership.user_id.in_(users), Membership.room_id.in_(rooms), Membership.membership == JOIN
+            )
+            found.update(await session.scalars(statement.distinct()))
+    return found
+
+
+async def shares_with(session: AsyncSession, user_id: str, other_ids: Iterable[str]) -> set[str]:
+    """Those of ``other_ids`` with whom ``user_id`` shares a room now."""
+    mine, theirs = aliased(Membership), aliased(Membership)
+    found: set[str] = set()
+    for others in in_chunks(sorted(other_ids)):
+        statement = (
+            select(theirs.user_id)
+            .join(mine, mine.room_id == theirs.room_id)
+            .where(theirs.user_id.in_(others), theirs.membership == JOIN)
+            .where(mine.user_id == user_id, mine.membership == JOIN)
+        )
+        found.update(await session.scalars(statement.distinct()))
+    return found
+
+
+async def servers_sharing(session: AsyncSession, user_id: str) -> set[str]:
+    """The servers of those who share a room with the user now, the user's own among them."""
+    statement = (
+        select(RoomServer.server_name)
+        .join(Membership, Membership.room_id == RoomServer.room_id)
+        .where(Membership.user_id == user_id, Membership.membership == JOIN, RoomServer.until.is_(None))
+    )
+    return set(await session.scalars(statement.distinct()))
+
+
+async def shared_with_server(session: AsyncSession, user_ids: Iterable[str], server_name: str) -> set[str]:
+    """Those of ``user_ids`` who share a room with somebody on the server now."""
+    found: set[str] = set()
+    for users in in_chunks(sorted(user_ids)):
+        statement = (
+            select(Membership.user_id)
+            .join(RoomServer, RoomServer.room_id == Membership.room_id)
+            .where(Membership.user_id.in_(users), Membership.membership == JOIN)
+            .where(RoomServer.server_name == server_name, RoomServer.until.is_(None))
+        )
+        found.update(await session.scalars(statement.distinct()))
+    return found
+
+
+async def moves_of(session: AsyncSession, user_id: str, since: int, upto: int) -> list[Membership]:
+    """Where the user stands with the rooms in which that changed in ``since`` < position <= ``upto``."""
+    statement = select(Membership).where(
+        Membership.user_id == user_id, Membership.position > since, Membership.position <= upto
+    )
+    return list(await session.scalars(statement))
+
+
+async def moves_in(session: AsyncSession, room_ids: Collection[str], since: int, upto: int) -> list[Membership]:
+    """The same of everybody whose membership of ``room_ids`` changed then; a changed profile counts too."""
+    moved: list[Membership] = []
+    for rooms in in_chunks(sorted(room_ids)):
+        statement = (
+            select(Membership)
+            .join(
+                StateChange,
+                (StateChange.room_id == Membership.room_id) & (StateChange.state_key == Membership.user_id),
+            )
+            .where(StateChange.room_id.in_(rooms), StateChange.type == _MEMBER)
+            .where(StateChange.position > since, StateChange.position <= upto)
+        )
+        moved += await session.scalars(statement.distinct())
+    return moved
+
+
+async def joined_users_of(session: AsyncSession, room_ids: Collection[str]) -> set[str]:
+    """Everybody who is joined to one of ``room_ids``."""
+    found: set[str] = set()
+    for rooms in in_chunks(sorted(room_ids)):
+        statement = select(Membership.user_id).where(Membership.room_id.in_(rooms), Membership.membership == JOIN)
+        found.update(await session.scalars(statement.distinct()))
+    return found
+
+
+async def was_joined(session: AsyncSession, room_id: str, user_id: str, position: int) -> bool:
+    """Whether the user was joined to the room at ``position`` of the stream."""
+    pdu: str | None = await session.scalar(
+        select(StoredEventRow.pdu)
+        .select_from(StateChange)
+        .outerjoin(StoredEventRow, StoredEventRow.event_id == StateChange.event_id)
+        .where(StateChange.room_id == room_id, StateChange.type == _MEMBER, StateChange.state_key == user_id)
+        .where(StateChange.position <= position)
+        .order_by(StateChange.position.desc())
+        .limit(1)
+    )
+    return pdu is not None and orjson.loads(pdu)["content"].get("membership") == JOIN
