@@ -156,6 +156,13 @@ class InvalidPepper(MatrixError):
     errcode = "M_INVALID_PEPPER"
 
 
+# Rooms
+
+
+class UnsupportedRoomVersion(MatrixError):
+    errcode = "M_UNSUPPORTED_ROOM_VERSION"
+
+
 # Other servers
 
 
