@@ -156,6 +156,8 @@ class FederationSettings(Section):
     """Networks that outbound requests may reach although they are private or loopback."""
     homeserver_allow_list: tuple[str, ...] = ()
     """If any are given, only users of these homeservers may register."""
+    trusted_key_servers: tuple[str, ...] = ()
+    """Servers that the homeserver believes about the keys of servers that it cannot ask itself."""
     timeout: Duration = 30_000
 
 
@@ -214,6 +216,7 @@ class RateLimitSettings(Section):
     login_per_source: str = "120/10minutes; 2000/day"
     registration_per_source: str = "60/10minutes; 1000/day"
     onbind_per_source: str = "600/minute"
+    key_query_per_source: str = "600/minute"
 
 
 class LoggingSettings(Section):
@@ -247,6 +250,17 @@ class HomeserverSettings(Section):
     database_url: str = ""
     registration: bool = False
     """Whether anybody may register."""
+    registration_requires: tuple[Literal["email", "msisdn"], ...] = ()
+    """What has to be proven for that, at the first of ``identity_servers``."""
+    registration_tokens: tuple[str, ...] = ()
+    """If any are given, only who has one of them may register."""
+    registration_policies: dict[str, PolicySettings] = {}
+    """What has to be accepted for that; written as in ``[terms.policies]``."""
+    access_token_lifetime: Duration = 3_600_000
+    """How long the access tokens of clients live that can refresh them; others live until they are revoked."""
+    hide_known_addresses: bool = False
+    """Whether requests for a token seem to succeed also where an address is in use, or unknown, against the request;
+    nobody learns then who has an account, nor that they mistyped their address."""
     identity_servers: tuple[str, ...] = ()
     """Base URLs or names of the identity servers that this homeserver trusts; the first is offered to clients."""
     turn_uris: tuple[str, ...] = ()

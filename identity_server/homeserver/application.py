@@ -7,7 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from identity_server.homeserver.access.last_seen import LastSeen
+from identity_server.homeserver.access.removal import DeviceWatchers
 from identity_server.homeserver.accounts.passwords import Passwords
+from identity_server.homeserver.federation.opening import open_with_others
 from identity_server.homeserver.keys import load_server_keys
 from identity_server.homeserver.routes import ROUTERS
 from identity_server.homeserver.streams import Streams
@@ -26,9 +29,17 @@ State = MutableMapping[str, Any]
 
 @asynccontextmanager
 async def open_homeserver(
-    settings: Settings, *, clock: Clock | None = None, entropy: Entropy | None = None, **parts: Any
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+    background: bool = True,
+    **parts: Any,
 ) -> AsyncIterator[dict[str, Any]]:
-    """What the homeserver keeps open, by name; ``parts`` replace what would be opened under the same name."""
+    """What the homeserver keeps open, by name; ``parts`` replace what would be opened under the same name.
+
+    ``background``: whether its loops run meanwhile.
+    """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     async with AsyncExitStack() as stack:
         database = Database(settings.homeserver_database_url, pool_size=settings.database.pool_size)
@@ -37,12 +48,18 @@ async def open_homeserver(
         limits = RateLimits(settings.rate_limits)
         passwords = parts.get("passwords") or Passwords(entropy)
         stack.callback(passwords.close)
+        keys = load_server_keys(settings.homeserver.name, settings.homeserver_data_dir / "signing.key", entropy)
+        streams = Streams()
+        with_others = await stack.enter_async_context(
+            open_with_others(settings.federation, database, keys, streams, clock, entropy, background=background)
+        )
         yield {
             "resources": Resources(settings, database, clock, entropy, limits),
-            "server_keys": load_server_keys(
-                settings.homeserver.name, settings.homeserver_data_dir / "signing.key", entropy
-            ),
-            "streams": Streams(),
+            "server_keys": keys,
+            "streams": streams,
+            **with_others,
+            "last_seen": LastSeen(database),
+            "device_watchers": DeviceWatchers(),
             **parts,
             "passwords": passwords,
         }

@@ -3,6 +3,7 @@
 from typing import Any
 
 import orjson
+from canonicaljson import encode_canonical_json
 
 LARGEST_INTEGER = 2**53 - 1
 
@@ -40,3 +41,15 @@ def check_canonical(value: Any) -> None:
             pending.extend(item)
         else:
             raise NotCanonical(f"{type(item).__name__} has no canonical form")
+
+
+def lenient_json(value: Any) -> bytes:
+    """The encoding of ``value`` by older rules, which let floats and larger integers pass.
+
+    Some servers sign requests whose content breaks today's rules: that is for whoever reads the content to refuse,
+    the request was theirs nevertheless. Raises ``NotCanonical``.
+    """
+    try:
+        return bytes(encode_canonical_json(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotCanonical(str(error)) from error

@@ -14,7 +14,7 @@ class MatrixError(Exception):
     wrote before raising is committed nevertheless (a wrong token must be counted).
     """
 
-    status: ClassVar[int] = 400
+    status: int = 400
     errcode: ClassVar[str] = "M_UNKNOWN"
     changes_stand: ClassVar[bool] = False
 
@@ -152,6 +152,24 @@ class ThreepidInUse(MatrixError):
     errcode = "M_THREEPID_IN_USE"
 
 
+class ThreepidNotFound(MatrixError):
+    errcode = "M_THREEPID_NOT_FOUND"
+
+
+class ThreepidAuthFailed(MatrixError):
+    """What should prove the 3PID does not."""
+
+    errcode = "M_THREEPID_AUTH_FAILED"
+
+
+class ThreepidMediumNotSupported(MatrixError):
+    errcode = "M_THREEPID_MEDIUM_NOT_SUPPORTED"
+
+
+class ServerNotTrusted(MatrixError):
+    errcode = "M_SERVER_NOT_TRUSTED"
+
+
 class InvalidPepper(MatrixError):
     errcode = "M_INVALID_PEPPER"
 
@@ -171,3 +189,12 @@ class BadGateway(MatrixError):
 
     status = 502
     errcode = "M_UNKNOWN"
+
+
+class PassedOn(MatrixError):
+    """What another server refused in the specification's words, said to whoever asked us to ask it."""
+
+    def __init__(self, status: int, errcode: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body["errcode"] = errcode

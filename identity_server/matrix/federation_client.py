@@ -71,19 +71,27 @@ class FederationClient:
         *,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
+        timeout_ms: int | None = None,
         max_bytes: int = 1024 * 1024,
     ) -> Answer:
         """The answer of ``server_name``, whatever its status. Raises ``Unreachable``, or ``ValueError`` for no name.
 
         ``path`` is percent-encoded and has its query; it is sent as it is, so a signature over it holds.
+        ``timeout_ms``: instead of what holds for every request.
         """
         try:
-            async with asyncio.timeout(self._timeout_ms / 1000):
+            async with asyncio.timeout((self._timeout_ms if timeout_ms is None else timeout_ms) / 1000):
                 failure = Unreachable(f"{server_name}: nowhere to be found")
                 for endpoint in await self._discovery.endpoints(server_name, now_ms=self._now_ms()):
                     try:
                         return await self._http.request(
-                            method, endpoint, path, json=json, headers=headers, max_bytes=max_bytes
+                            method,
+                            endpoint,
+                            path,
+                            json=json,
+                            headers=headers,
+                            timeout_ms=timeout_ms,
+                            max_bytes=max_bytes,
                         )
                     except Unreachable as error:
                         failure = error

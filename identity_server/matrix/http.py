@@ -48,6 +48,7 @@ class Http(Protocol):
         json: Any = None,
         headers: Mapping[str, str] | None = None,
         redirects: int = 0,
+        timeout_ms: int | None = None,
         max_bytes: int = 1024 * 1024,
     ) -> Answer:
         """The answer, whatever its status. Raises ``Unreachable`` if there is none.

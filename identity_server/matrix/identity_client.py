@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from identity_server.matrix.json_api import JsonApi, Refused, text_of
+from identity_server.matrix.http import Unreachable
+from identity_server.matrix.json_api import Api, Refused, text_of
 from identity_server.matrix.signing import InvalidSignature, VerifyKey, verify_json
 from identity_server.matrix.threepid import Threepid, canonical, lookup_hash
 
@@ -37,7 +38,7 @@ class HashDetails:
 class IdentityClient:
     """Speaks to one identity server for one account, once ``register`` or ``api.token`` says which."""
 
-    def __init__(self, api: JsonApi) -> None:
+    def __init__(self, api: Api) -> None:
         self.api = api
 
     # Status, authentication
@@ -112,9 +113,16 @@ class IdentityClient:
 
     async def validated_threepid(self, sid: str, client_secret: str) -> Threepid:
         """What the session has proven. ``Refused`` with ``M_SESSION_NOT_VALIDATED`` as long as it has not."""
+        return (await self.validation(sid, client_secret))[0]
+
+    async def validation(self, sid: str, client_secret: str) -> tuple[Threepid, int]:
+        """As ``validated_threepid``, and when that was (ms)."""
         params = {"sid": sid, "client_secret": client_secret}
         answer = await self.api.call("GET", f"{_V2}/3pid/getValidated3pid", params=params)
-        return Threepid(text_of(answer, "medium"), text_of(answer, "address"))
+        validated_ts = answer.get("validated_at")
+        if not isinstance(validated_ts, int):
+            raise Unreachable("the server's answer lacks validated_at")
+        return Threepid(text_of(answer, "medium"), text_of(answer, "address")), validated_ts
 
     # Associations
 

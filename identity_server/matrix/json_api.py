@@ -1,11 +1,12 @@
 """One side of a conversation in the specification's JSON: a server's base URL, perhaps a token, and its answers."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import httpx
 
-from identity_server.matrix.http import Unreachable
+from identity_server.matrix.http import Http, Unreachable
 
 
 class Refused(Exception):
@@ -17,6 +18,22 @@ class Refused(Exception):
         self.errcode = str(body.get("errcode", "M_UNKNOWN"))
         self.message = str(body.get("error") or f"the server answered with status {status}")
         super().__init__(f"{self.message} ({self.errcode})")
+
+
+class Api(Protocol):
+    """What a conversation is had through."""
+
+    token: str | None
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        json: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """The JSON object that a request is answered with. Raises ``Refused`` and ``Unreachable``."""
 
 
 class JsonApi:
@@ -50,6 +67,39 @@ class JsonApi:
             raise Refused(answer.status_code, body or {})
         if body is None or not answer.is_success:
             raise Unreachable(f"{self.base_url} does not answer as a Matrix server (status {answer.status_code})")
+        return body
+
+
+class GuardedApi:
+    """The same over the protocol's ``Http``, for servers that strangers name."""
+
+    def __init__(self, http: Http, base_url: str, token: str | None = None) -> None:
+        self._http = http
+        self.base_url = base_url.rstrip("/")
+        self.token = token
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        json: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """As ``JsonApi.call``; ``headers`` are sent as well."""
+        sent = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        url = f"{self.base_url}{path}?{urlencode(params)}" if params else self.base_url + path
+        answer = await self._http.request(method, url, json=json, headers={**sent, **(headers or {})})
+        try:
+            parsed = answer.json()
+        except ValueError:
+            parsed = None
+        body: dict[str, Any] | None = parsed if isinstance(parsed, dict) else None
+        if answer.status >= 400:
+            raise Refused(answer.status, body or {})
+        if body is None or not 200 <= answer.status < 300:
+            raise Unreachable(f"{self.base_url} does not answer as a Matrix server (status {answer.status})")
         return body
 
 

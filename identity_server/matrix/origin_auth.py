@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from identity_server.matrix.canonical_json import canonical_json, lenient_json
 from identity_server.matrix.identifiers import split_server_name
 from identity_server.matrix.server_keys import UnknownKey
 from identity_server.matrix.signing import ALGORITHM, InvalidSignature, SigningKey, VerifyKey, verify_json
@@ -80,11 +81,13 @@ async def verify_request(
     our_names: Collection[str],
     key_for: KeyFor,
     destination_fields: Collection[str] = ("destination", "destination_is"),
+    lenient: bool = False,
 ) -> str:
     """The name of the server that signed the request. Raises ``NotAuthentic``.
 
     ``uri`` is the path with its query, exactly as received. Synapse signs what it sends to an identity server with
     ``destination_is`` in place of ``destination``; a server that hears only from its like may insist on the latter.
+    ``lenient``: whether the content may hold what canonical JSON forbids, for others to refuse.
     """
     credentials = Credentials.parse(header or "")
     try:
@@ -105,7 +108,7 @@ async def verify_request(
     }
     for name in our_names if credentials.destination is None else (credentials.destination,):
         for field in destination_fields:
-            if _is_signed(signed | {field: name}, credentials.origin, key):
+            if _is_signed(signed | {field: name}, credentials.origin, key, lenient):
                 return credentials.origin
     raise NotAuthentic("the signature is wrong")
 
@@ -115,9 +118,9 @@ def _signed_object(method: str, uri: str, content: Any) -> dict[str, Any]:
     return without_content if content is NO_CONTENT else {**without_content, "content": content}
 
 
-def _is_signed(signed: Mapping[str, Any], origin: str, key: VerifyKey) -> bool:
+def _is_signed(signed: Mapping[str, Any], origin: str, key: VerifyKey, lenient: bool) -> bool:
     try:
-        verify_json(signed, origin, key)
+        verify_json(signed, origin, key, encode=lenient_json if lenient else canonical_json)
     except InvalidSignature:
         return False
     return True

@@ -3,7 +3,7 @@
 Signatures are made over our own canonical encoding, which is strict where canonicaljson is not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,14 +69,20 @@ def sign_json(json_object: Mapping[str, Any], signer: str, key: SigningKey) -> d
     return {**json_object, "signatures": {**others, signer: ours}}
 
 
-def verify_json(json_object: Mapping[str, Any], signer: str, key: VerifyKey) -> None:
-    """Raises ``InvalidSignature`` unless ``signer`` signed ``json_object`` with ``key``."""
+def verify_json(
+    json_object: Mapping[str, Any],
+    signer: str,
+    key: VerifyKey,
+    *,
+    encode: Callable[[Any], bytes] = canonical_json,
+) -> None:
+    """Raises ``InvalidSignature`` unless ``signer`` signed ``json_object``, encoded so, with ``key``."""
     try:
         signature = decode_base64(json_object["signatures"][signer][key.key_id])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidSignature(f"no readable signature by {key.key_id}") from error
     try:
-        key.key.verify(_signed_bytes(json_object), signature)
+        key.key.verify(_signed_bytes(json_object, encode), signature)
     except (nacl.exceptions.BadSignatureError, nacl.exceptions.ValueError, ValueError) as error:
         raise InvalidSignature(f"wrong signature by {key.key_id}") from error
 
@@ -89,5 +95,5 @@ def decode_key(base64: str) -> bytes:
     return decoded
 
 
-def _signed_bytes(json_object: Mapping[str, Any]) -> bytes:
-    return canonical_json({k: v for k, v in json_object.items() if k not in ("signatures", "unsigned")})
+def _signed_bytes(json_object: Mapping[str, Any], encode: Callable[[Any], bytes] = canonical_json) -> bytes:
+    return encode({k: v for k, v in json_object.items() if k not in ("signatures", "unsigned")})

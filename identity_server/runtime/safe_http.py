@@ -82,13 +82,15 @@ class SafeHttp:
         json: Any = None,
         headers: Mapping[str, str] | None = None,
         redirects: int = 0,
+        timeout_ms: int | None = None,
         max_bytes: int = 1024 * 1024,
     ) -> Answer:
         """One request, and the answer whatever its status. Raises ``Unreachable``.
 
         ``target`` is an endpoint to ask for ``path`` (percent-encoded, with its query), or a whole ``http`` or
         ``https`` URL. Up to ``redirects`` redirects of a GET are followed, never from HTTPS to HTTP, and without
-        ``headers``; the answer after them is returned, be it a redirect too. ``max_bytes`` bounds the answer's body.
+        ``headers``; the answer after them is returned, be it a redirect too. ``max_bytes`` bounds the answer's body,
+        ``timeout_ms`` the time in place of the settings.
         """
         sent = {"accept": "application/json", **(headers or {})}
         content = None if json is None else orjson.dumps(json)
@@ -97,7 +99,7 @@ class SafeHttp:
         step = _Step("https", target, path) if isinstance(target, Endpoint) else _step(target)
         hops = redirects if method == "GET" else 0
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self._timeout_seconds if timeout_ms is None else timeout_ms / 1000):
                 answer = await self._exchange(method, step, sent, content, max_bytes)
                 while hops and answer.status in _REDIRECTS and "location" in answer.headers:
                     hops -= 1
