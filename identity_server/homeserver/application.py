@@ -14,13 +14,18 @@ from identity_server.homeserver.federation.opening import open_with_others
 from identity_server.homeserver.keys import load_server_keys
 from identity_server.homeserver.routes import ROUTERS
 from identity_server.homeserver.streams import Streams
+from identity_server.homeserver.timeline.timeline import Timeline
+from identity_server.homeserver.validation.own_account import OwnAccount
+from identity_server.homeserver.validation.trusted import TrustedServers
 from identity_server.matrix.errors import MissingParam
 from identity_server.runtime.application import make_application
+from identity_server.runtime.background import running
 from identity_server.runtime.clock import Clock, SystemClock
 from identity_server.runtime.database import Database
 from identity_server.runtime.migrations import prepare
 from identity_server.runtime.rate_limits import RateLimits
 from identity_server.runtime.resources import Resources
+from identity_server.runtime.tasks import Handler, Tasks
 from identity_server.runtime.tokens import Entropy, SystemEntropy
 from identity_server.settings import Settings
 
@@ -53,13 +58,30 @@ async def open_homeserver(
         with_others = await stack.enter_async_context(
             open_with_others(settings.federation, database, keys, streams, clock, entropy, background=background)
         )
+        last_seen = LastSeen(database)
+        own_account = OwnAccount(
+            database,
+            parts.get("http", with_others["http"]),
+            TrustedServers.configured(settings.homeserver.identity_servers),
+            server_name=settings.homeserver.name,
+            clock=clock,
+            entropy=entropy,
+        )
+        handlers: dict[str, Handler] = {}
+        tasks = Tasks(database, clock, handlers)
+        if background:
+            await stack.enter_async_context(running(tasks.run_forever, last_seen.run_forever))
+        stack.push_async_callback(last_seen.write)
         yield {
             "resources": Resources(settings, database, clock, entropy, limits),
             "server_keys": keys,
             "streams": streams,
+            "timeline": Timeline(keys, streams),
             **with_others,
-            "last_seen": LastSeen(database),
+            "last_seen": last_seen,
             "device_watchers": DeviceWatchers(),
+            "own_account": own_account,
+            "tasks": tasks,
             **parts,
             "passwords": passwords,
         }

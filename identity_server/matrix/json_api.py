@@ -23,6 +23,7 @@ class Refused(Exception):
 class Api(Protocol):
     """What a conversation is had through."""
 
+    base_url: str
     token: str | None
 
     async def call(

@@ -46,7 +46,7 @@ async def test_the_first_round_says_what_is_asked_for(client: AsyncClient) -> No
     body = answer.json()
     assert answer.status_code == 401
     assert body.pop("session")
-    assert body == {"flows": [{"stages": ["m.login.dummy"]}], "params": {}}
+    assert body == {"flows": [{"stages": ["m.login.dummy"]}, {"stages": ["m.login.email.identity"]}], "params": {}}
 
 
 async def test_a_round_may_begin_with_the_dummy_stage(client: AsyncClient) -> None:

@@ -1,8 +1,22 @@
-from sqlalchemy import delete, select
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from identity_server.homeserver.access.models import AccessToken, Device
+from identity_server.homeserver.access.models import AccessToken, Device, RefreshToken
 from identity_server.runtime.database import insert_missing
+
+
+class TokenHolder(NamedTuple):
+    user_id: str
+    device_id: str
+    expires_ts: int | None
+    came_with: bytes | None
+    unused: bool
+
+
+# Devices
 
 
 async def ensure_device(
@@ -16,24 +30,101 @@ async def ensure_device(
     await session.execute(select(Device.device_id).where(this).with_for_update())
 
 
-async def replace_token(session: AsyncSession, token_hash: bytes, user_id: str, device_id: str, *, now_ms: int) -> None:
-    """Make this the only token of the device."""
-    of_device = (AccessToken.user_id == user_id) & (AccessToken.device_id == device_id)
-    await session.execute(delete(AccessToken).where(of_device))
-    session.add(AccessToken(token_hash=token_hash, user_id=user_id, device_id=device_id, created_ts=now_ms))
+async def devices_of(session: AsyncSession, user_id: str) -> list[Device]:
+    statement = select(Device).where(Device.user_id == user_id).order_by(Device.created_ts, Device.device_id)
+    return list(await session.scalars(statement))
 
 
-async def token_holder(session: AsyncSession, token_hash: bytes) -> tuple[str, str] | None:
-    """The user ID and device ID that the token stands for."""
-    statement = select(AccessToken.user_id, AccessToken.device_id).where(AccessToken.token_hash == token_hash)
+async def find_device(session: AsyncSession, user_id: str, device_id: str) -> Device | None:
+    device: Device | None = await session.get(Device, (user_id, device_id))
+    return device
+
+
+async def set_display_name(session: AsyncSession, user_id: str, device_id: str, display_name: str) -> None:
+    this = (Device.user_id == user_id) & (Device.device_id == device_id)
+    await session.execute(update(Device).where(this).values(display_name=display_name))
+
+
+async def set_last_seen(session: AsyncSession, seen: Mapping[tuple[str, str], tuple[int, str]]) -> None:
+    """``seen``: by user ID and device ID, when it was and from which address."""
+    for (user_id, device_id), (seen_ts, ip) in sorted(seen.items()):
+        this = (Device.user_id == user_id) & (Device.device_id == device_id)
+        await session.execute(update(Device).where(this).values(last_seen_ts=seen_ts, last_seen_ip=ip))
+
+
+async def remove_devices(session: AsyncSession, user_id: str, device_ids: Collection[str]) -> None:
+    """With their tokens."""
+    await session.execute(delete(Device).where(Device.user_id == user_id, Device.device_id.in_(device_ids)))
+
+
+# Tokens
+
+
+async def add_token(
+    session: AsyncSession,
+    token_hash: bytes,
+    user_id: str,
+    device_id: str,
+    *,
+    now_ms: int,
+    expires_ts: int | None,
+    came_with: bytes | None,
+    unused: bool,
+) -> None:
+    session.add(AccessToken(token_hash, user_id, device_id, now_ms, expires_ts, came_with, unused))
+    await session.flush()
+
+
+async def remove_tokens(session: AsyncSession, user_id: str, device_id: str) -> None:
+    """All that the device has."""
+    for table in (AccessToken, RefreshToken):
+        await session.execute(delete(table).where(table.user_id == user_id, table.device_id == device_id))
+
+
+async def token_holder(session: AsyncSession, token_hash: bytes) -> TokenHolder | None:
+    """Whom the token stands for, be it expired or not."""
+    statement = select(
+        AccessToken.user_id,
+        AccessToken.device_id,
+        AccessToken.expires_ts,
+        AccessToken.came_with,
+        AccessToken.unused,
+    ).where(AccessToken.token_hash == token_hash)
     row = (await session.execute(statement)).one_or_none()
-    return (row.user_id, row.device_id) if row else None
+    return TokenHolder(*row) if row else None
 
 
-async def remove_device(session: AsyncSession, user_id: str, device_id: str) -> None:
-    """With its tokens."""
-    await session.execute(delete(Device).where(Device.user_id == user_id, Device.device_id == device_id))
+async def mark_used(session: AsyncSession, token_hash: bytes) -> None:
+    await session.execute(update(AccessToken).where(AccessToken.token_hash == token_hash).values(unused=False))
 
 
-async def remove_devices(session: AsyncSession, user_id: str) -> None:
-    await session.execute(delete(Device).where(Device.user_id == user_id))
+async def add_refresh_token(
+    session: AsyncSession, token_hash: bytes, user_id: str, device_id: str, *, now_ms: int
+) -> None:
+    session.add(RefreshToken(token_hash, user_id, device_id, now_ms))
+    await session.flush()
+
+
+async def refresh_token(session: AsyncSession, token_hash: bytes) -> RefreshToken | None:
+    """Held until the transaction ends."""
+    statement = select(RefreshToken).where(RefreshToken.token_hash == token_hash).with_for_update()
+    token: RefreshToken | None = await session.scalar(statement)
+    return token
+
+
+async def set_replaced(session: AsyncSession, token_hash: bytes, replaced_by: bytes) -> None:
+    this = RefreshToken.token_hash == token_hash
+    await session.execute(update(RefreshToken).where(this).values(replaced_by=replaced_by))
+
+
+async def revoke(session: AsyncSession, refresh_token_hash: bytes) -> None:
+    """The refresh token, and the access token that came with it."""
+    await session.execute(delete(AccessToken).where(AccessToken.came_with == refresh_token_hash))
+    await session.execute(delete(RefreshToken).where(RefreshToken.token_hash == refresh_token_hash))
+
+
+async def revoke_before(session: AsyncSession, refresh_token_hash: bytes) -> None:
+    """Whatever was exchanged for this refresh token."""
+    exchanged = select(RefreshToken.token_hash).where(RefreshToken.replaced_by == refresh_token_hash)
+    for older in list(await session.scalars(exchanged)):
+        await revoke(session, older)

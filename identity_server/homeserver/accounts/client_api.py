@@ -1,17 +1,18 @@
-"""Accounts and sessions (Client-Server API, "Client Authentication", "Legacy API")."""
+"""Sessions: logging in, refreshing, logging out (Client-Server API, "Client Authentication", "Legacy API")."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import Field
 
-from identity_server.homeserver.access import store as access
 from identity_server.homeserver.access.current import CurrentUser
-from identity_server.homeserver.accounts.interactive import Attempt
-from identity_server.homeserver.accounts.login import PASSWORD, log_in, named_user_id
+from identity_server.homeserver.access.issue import refresh
+from identity_server.homeserver.access.removal import OpenDeviceWatchers, remove_all_devices, remove_devices
+from identity_server.homeserver.accounts.identifiers import UserIdentifier, named_user
+from identity_server.homeserver.accounts.interactive import PASSWORD
+from identity_server.homeserver.accounts.login import log_in
 from identity_server.homeserver.accounts.passwords import OpenPasswords
-from identity_server.homeserver.accounts.register import check_free, register_account, user_id_for
-from identity_server.matrix.errors import Forbidden, MatrixError, MissingParam
+from identity_server.matrix.errors import MatrixError, MissingParam
 from identity_server.matrix.identifiers import Text
 from identity_server.runtime.dependencies import (
     Limits,
@@ -19,7 +20,6 @@ from identity_server.runtime.dependencies import (
     OpenDatabase,
     OpenSettings,
     Random,
-    Reading,
     Source,
     Transaction,
 )
@@ -29,46 +29,34 @@ router = APIRouter(tags=["accounts"], route_class=JsonRoute)
 
 Password = Annotated[str, Field(max_length=512)]
 DeviceName = Annotated[Text, Field(min_length=1, max_length=255)]
-
-
-class Registration(Body):
-    auth: Attempt | None = None
-    username: str | None = None
-    password: Password | None = None
-    device_id: DeviceName | None = None
-    initial_device_display_name: Annotated[Text, Field(max_length=255)] | None = None
-    inhibit_login: bool = False
-
-
-class UserIdentifier(Body):
-    type: str
-    user: Text | None = None
+DisplayName = Annotated[Text, Field(max_length=255)]
 
 
 class Login(Body):
     type: str
     identifier: UserIdentifier | None = None
     user: Text | None = None
+    medium: Text | None = None
+    address: Text | None = None
     password: Password | None = None
     device_id: DeviceName | None = None
-    initial_device_display_name: Annotated[Text, Field(max_length=255)] | None = None
+    initial_device_display_name: DisplayName | None = None
+    refresh_token: bool = False
 
     @property
-    def named_user(self) -> str:
-        """Whom the request names. Raises ``MissingParam``, ``Forbidden`` and ``MatrixError``."""
-        match self.identifier:
-            case None:
-                user = self.user  # deprecated
-            case UserIdentifier(type="m.id.user"):
-                user = self.identifier.user
-            case UserIdentifier(type="m.id.thirdparty" | "m.id.phone"):
-                # The answer to a third-party identifier that we do not know ("Login").
-                raise Forbidden("Invalid username or password")
-            case _:
-                raise MatrixError("Unknown identifier type")
-        if user is None:
-            raise MissingParam("identifier.user is missing")
-        return user
+    def named(self) -> UserIdentifier:
+        """Whom the request names, the deprecated ways included. Raises ``MissingParam``."""
+        if self.identifier is not None:
+            return self.identifier
+        if self.user is not None:
+            return UserIdentifier(type="m.id.user", user=self.user)
+        if self.medium is not None:
+            return UserIdentifier(type="m.id.thirdparty", medium=self.medium, address=self.address)
+        raise MissingParam("identifier is missing")
+
+
+class Refreshing(Body):
+    refresh_token: str
 
 
 @router.get("/login")
@@ -86,11 +74,12 @@ async def post_login(
     source: Source,
     entropy: Random,
     now_ms: Now,
-) -> dict[str, str]:
+) -> dict[str, Any]:
     await limits.hit("login_per_source", source)
     if body.type != PASSWORD:
         raise MatrixError("Unknown login type")
-    user_id = named_user_id(body.named_user, settings.homeserver.name)
+    async with database.reading() as session:
+        user_id = await named_user(session, body.named, settings.homeserver.name)
     if body.password is None:
         raise MissingParam("password is missing")
     await limits.hit("login_per_user", user_id)
@@ -100,60 +89,30 @@ async def post_login(
         user_id=user_id,
         password=body.password,
         device=(body.device_id, body.initial_device_display_name),
+        lifetime_ms=settings.homeserver.access_token_lifetime if body.refresh_token else None,
         entropy=entropy,
         now_ms=now_ms,
     )
 
 
+@router.post("/refresh")
+async def refresh_tokens(
+    body: Refreshing, session: Transaction, settings: OpenSettings, entropy: Random, now_ms: Now
+) -> dict[str, Any]:
+    lifetime_ms = settings.homeserver.access_token_lifetime
+    return await refresh(session, body.refresh_token, entropy=entropy, now_ms=now_ms, lifetime_ms=lifetime_ms)
+
+
 @router.post("/logout")
-async def log_out(user: CurrentUser, session: Transaction) -> dict[str, Any]:
-    await access.remove_device(session, user.user_id, user.device_id)
+async def log_out(user: CurrentUser, session: Transaction, watchers: OpenDeviceWatchers) -> dict[str, Any]:
+    await remove_devices(session, user.user_id, [user.device_id], watchers=watchers)
     return {}
 
 
 @router.post("/logout/all")
-async def log_out_everywhere(user: CurrentUser, session: Transaction) -> dict[str, Any]:
-    await access.remove_devices(session, user.user_id)
+async def log_out_everywhere(user: CurrentUser, session: Transaction, watchers: OpenDeviceWatchers) -> dict[str, Any]:
+    await remove_all_devices(session, user.user_id, watchers=watchers)
     return {}
-
-
-@router.post("/register")
-async def register(
-    body: Registration,
-    database: OpenDatabase,
-    passwords: OpenPasswords,
-    settings: OpenSettings,
-    limits: Limits,
-    source: Source,
-    entropy: Random,
-    now_ms: Now,
-    kind: Literal["user", "guest"] = "user",
-) -> dict[str, str]:
-    if kind == "guest":
-        raise Forbidden("Guests are not admitted")
-    if not settings.homeserver.registration:
-        raise Forbidden("Registration is disabled")
-    await limits.hit("registration_per_source", source)
-    return await register_account(
-        database,
-        passwords,
-        username=body.username,
-        password=body.password,
-        attempt=body.auth,
-        device=None if body.inhibit_login else (body.device_id, body.initial_device_display_name),
-        server_name=settings.homeserver.name,
-        entropy=entropy,
-        now_ms=now_ms,
-    )
-
-
-@router.get("/register/available")
-async def is_username_available(
-    username: str, session: Reading, settings: OpenSettings, limits: Limits, source: Source
-) -> dict[str, bool]:
-    await limits.hit("registration_per_source", source)
-    await check_free(session, user_id_for(username, settings.homeserver.name))
-    return {"available": True}
 
 
 @router.get("/account/whoami")

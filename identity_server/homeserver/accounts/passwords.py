@@ -8,10 +8,15 @@ from typing import Annotated
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from identity_server.matrix.errors import MatrixError, MissingParam
 from identity_server.runtime.dependencies import opened
 from identity_server.runtime.tokens import Entropy
 
 _SALT_BYTES = 16
+
+
+class WeakPassword(MatrixError):
+    errcode = "M_WEAK_PASSWORD"
 
 
 class Passwords:
@@ -49,6 +54,15 @@ class Passwords:
 
 
 OpenPasswords = Annotated[Passwords, opened("passwords")]
+
+
+async def hash_new(passwords: Passwords, password: str | None) -> str:
+    """The hash of a password that somebody chose. Raises ``MissingParam`` and ``WeakPassword``."""
+    if password is None:
+        raise MissingParam("A password is required")
+    if not password:
+        raise WeakPassword("The password is empty")
+    return await passwords.hash(password)
 
 
 def _normal(password: str) -> bytes:
