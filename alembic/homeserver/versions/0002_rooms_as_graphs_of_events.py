@@ -27,12 +27,13 @@ def upgrade() -> None:
         "events",
         sa.Column("event_id", Key, primary_key=True),
         sa.Column("room_id", Key, nullable=False),
+        sa.Column("version", sa.Text, nullable=False),
         sa.Column("position", Integer64),
         sa.Column("standing", sa.Text, nullable=False),
         sa.Column("is_ours", sa.Boolean, nullable=False),
         sa.Column("type", sa.Text, nullable=False),
         sa.Column("state_key", sa.Text),
-        sa.Column("sender", sa.Text, nullable=False),
+        sa.Column("sender", Key, nullable=False),
         sa.Column("depth", Integer64, nullable=False),
         sa.Column("origin_server_ts", Integer64, nullable=False),
         sa.Column("state_group", Integer64),
@@ -41,6 +42,9 @@ def upgrade() -> None:
         sa.Column("replaces_state", Key),
         sa.Column("relates_to", Key),
         sa.Column("relation_type", sa.Text),
+        sa.Column("redacts", Key),
+        sa.Column("device_id", Key),
+        sa.Column("transaction_id", Key),
     )
     op.create_index("events_by_position", "events", ["room_id", "position"])
     op.create_index("events_in_stream", "events", ["position"])
@@ -48,6 +52,15 @@ def upgrade() -> None:
     op.create_index("events_by_depth", "events", ["room_id", "depth"])
     op.create_index("events_by_time", "events", ["room_id", "origin_server_ts"])
     op.create_index("events_by_relation", "events", ["relates_to", "relation_type"])
+    redacts, sent = sa.text("redacts IS NOT NULL"), sa.text("transaction_id IS NOT NULL")
+    op.create_index("redactions_by_target", "events", ["redacts"], sqlite_where=redacts, postgresql_where=redacts)
+    op.create_index(
+        "events_by_transaction",
+        "events",
+        ["sender", "device_id", "transaction_id"],
+        sqlite_where=sent,
+        postgresql_where=sent,
+    )
     op.create_table(
         "event_edges",
         sa.Column("event_id", Key, primary_key=True),
@@ -87,7 +100,8 @@ def upgrade() -> None:
         "memberships",
         sa.Column("user_id", Key, primary_key=True),
         sa.Column("room_id", Key, primary_key=True),
-        sa.Column("membership", sa.Text, nullable=False),
+        sa.Column("server_name", Key, nullable=False),
+        sa.Column("membership", Key, nullable=False),
         sa.Column("event_id", Key, nullable=False),
         sa.Column("sender", sa.Text, nullable=False),
         sa.Column("position", Integer64, nullable=False),
@@ -95,7 +109,7 @@ def upgrade() -> None:
         sa.Column("forgotten", sa.Boolean, nullable=False),
         sa.Column("stripped_state", sa.Text),
     )
-    op.create_index("members", "memberships", ["room_id", "membership"])
+    op.create_index("members", "memberships", ["room_id", "membership", "server_name"])
     op.create_index("memberships_by_position", "memberships", ["user_id", "position"])
     op.create_table(
         "room_servers",

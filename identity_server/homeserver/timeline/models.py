@@ -1,10 +1,17 @@
 """Rooms as graphs of events, and what is known of their state: at every event, at every position, and now."""
 
-from sqlalchemy import Index
+from typing import Any
+
+from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from identity_server.homeserver.tables import Table
 from identity_server.runtime.database import Key
+
+_WHERE_REDACTS: dict[str, Any] = {f"{engine}_where": text("redacts IS NOT NULL") for engine in ("sqlite", "postgresql")}
+_WHERE_SENT: dict[str, Any] = {
+    f"{engine}_where": text("transaction_id IS NOT NULL") for engine in ("sqlite", "postgresql")
+}
 
 
 class Room(Table):
@@ -34,10 +41,14 @@ class StoredEventRow(Table):
         Index("events_by_depth", "room_id", "depth"),
         Index("events_by_time", "room_id", "origin_server_ts"),
         Index("events_by_relation", "relates_to", "relation_type"),
+        Index("redactions_by_target", "redacts", **_WHERE_REDACTS),
+        Index("events_by_transaction", "sender", "device_id", "transaction_id", **_WHERE_SENT),
     )
 
     event_id: Mapped[str] = mapped_column(Key, primary_key=True)
     room_id: Mapped[str] = mapped_column(Key)
+    version: Mapped[str]
+    """The room's version: how the event is to be read, also where we know no more of the room."""
     position: Mapped[int | None]
     standing: Mapped[str]
     """``accepted``, ``soft_failed``, ``rejected``, or ``outlier``: known, but not the state at it."""
@@ -45,7 +56,7 @@ class StoredEventRow(Table):
     """Sent by a user of ours, and so to be told to the room's other servers."""
     type: Mapped[str]
     state_key: Mapped[str | None]
-    sender: Mapped[str]
+    sender: Mapped[str] = mapped_column(Key)
     depth: Mapped[int]
     origin_server_ts: Mapped[int]
     state_group: Mapped[int | None]
@@ -58,6 +69,11 @@ class StoredEventRow(Table):
     relates_to: Mapped[str | None] = mapped_column(Key, default=None)
     """``m.relates_to.event_id`` and ``rel_type`` of the content."""
     relation_type: Mapped[str | None] = mapped_column(default=None)
+    redacts: Mapped[str | None] = mapped_column(Key, default=None)
+    """Of a redaction: the event ID that it is about. It has no position until it is known to hold."""
+    device_id: Mapped[str | None] = mapped_column(Key, default=None)
+    """Of an event that a device of ours sent: which, and under which ``transaction_id``."""
+    transaction_id: Mapped[str | None] = mapped_column(Key, default=None)
 
 
 class EventEdge(Table):
@@ -126,13 +142,15 @@ class Membership(Table):
 
     __tablename__ = "memberships"
     __table_args__ = (
-        Index("members", "room_id", "membership"),
+        Index("members", "room_id", "membership", "server_name"),
         Index("memberships_by_position", "user_id", "position"),
     )
 
     user_id: Mapped[str] = mapped_column(Key, primary_key=True)
     room_id: Mapped[str] = mapped_column(Key, primary_key=True)
-    membership: Mapped[str]
+    server_name: Mapped[str] = mapped_column(Key)
+    """The user's."""
+    membership: Mapped[str] = mapped_column(Key)
     event_id: Mapped[str] = mapped_column(Key)
     sender: Mapped[str]
     position: Mapped[int]

@@ -1,0 +1,57 @@
+"""A room with its writer: whoever holds its row locked (one writer per room)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import Table, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from identity_server.homeserver.events.versions import RoomVersion, room_version
+from identity_server.homeserver.timeline.models import ForwardExtremity, Room
+from identity_server.homeserver.timeline.stored import EVENTS
+from identity_server.matrix.errors import NotFound
+from identity_server.runtime.database import insert_missing
+
+ROOMS = cast(Table, Room.__table__)
+EXTREMITIES = cast(Table, ForwardExtremity.__table__)
+
+
+@dataclass(frozen=True)
+class LockedRoom:
+    """``state_group``: the current state. ``extremities``: the forward extremities' depths by event ID."""
+
+    room_id: str
+    version: RoomVersion
+    state_group: int | None
+    extremities: Mapping[str, int]
+
+
+async def lock_room(session: AsyncSession, room_id: str) -> LockedRoom:
+    """The room, which nobody else writes to until the transaction ends. Raises ``NotFound``."""
+    statement = select(ROOMS.c.version, ROOMS.c.state_group).where(ROOMS.c.room_id == room_id).with_for_update()
+    row = (await session.execute(statement)).one_or_none()
+    if row is None:
+        raise NotFound("Unknown room")
+    # Only now, so that it is seen what the last writer left.
+    tips = await session.execute(
+        select(EVENTS.c.event_id, EVENTS.c.depth)
+        .join_from(EXTREMITIES, EVENTS, EVENTS.c.event_id == EXTREMITIES.c.event_id)
+        .where(EXTREMITIES.c.room_id == room_id)
+    )
+    return LockedRoom(room_id, room_version(row.version), row.state_group, {tip.event_id: tip.depth for tip in tips})
+
+
+async def lock_rooms(session: AsyncSession, room_ids: Iterable[str]) -> None:
+    """Before one transaction writes to several rooms: in an order that all keep, so that nobody waits in a circle.
+
+    Whoever has taken a position of the stream must lock no room any more, for the same reason.
+    """
+    statement = select(ROOMS.c.room_id).where(ROOMS.c.room_id.in_(sorted(room_ids))).order_by(ROOMS.c.room_id)
+    await session.execute(statement.with_for_update())
+
+
+async def add_room(session: AsyncSession, room_id: str, version: RoomVersion, *, now_ms: int) -> None:
+    """Know of the room, unless it is known; its events are still to come."""
+    row = {"room_id": room_id, "version": version.identifier, "state_group": None, "created_ts": now_ms}
+    await insert_missing(session, Room, [row])

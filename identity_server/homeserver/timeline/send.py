@@ -1,0 +1,78 @@
+"""Sending an event on behalf of one of our users, in one transaction."""
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from identity_server.homeserver.events.auth_rules import authorise
+from identity_server.homeserver.events.event import Event, StateKey
+from identity_server.homeserver.timeline import store
+from identity_server.homeserver.timeline.append import write
+from identity_server.homeserver.timeline.build import Draft, build, needed_keys, parents_of
+from identity_server.homeserver.timeline.redactions import check_redaction
+from identity_server.homeserver.timeline.room import LockedRoom, lock_room
+from identity_server.homeserver.timeline.state import group_after
+from identity_server.homeserver.timeline.stored import COLUMNS, EVENTS, StoredEvent, stored_event
+from identity_server.homeserver.timeline.timeline import Timeline
+
+
+async def send_event(session: AsyncSession, timeline: Timeline, draft: Draft, *, now_ms: int) -> StoredEvent:
+    """The event as it was sent, or was already sent by the same transaction ID, or stands in the state unchanged.
+
+    Raises ``NotFound``, ``NotAllowed``, ``Forbidden`` and ``InvalidEvent``.
+    """
+    room = await lock_room(session, draft.room_id)
+    sent = await _already_sent(session, draft)
+    if sent is not None:
+        return sent
+    before, state = await state_for(session, timeline, room, draft)
+    present = state.get(draft.key) if draft.key else None
+    if present is not None and present.sender == draft.sender and present.content == draft.content:
+        unchanged = await store.get_event(session, present.event_id)
+        assert unchanged is not None  # it stands in the state
+        return unchanged
+    event = build(timeline, room, draft, state, now_ms=now_ms)
+    authorise(event, state)
+    if draft.redacts is not None:
+        await check_redaction(session, event, state)
+    return await write(
+        session,
+        timeline,
+        room,
+        event,
+        before=before,
+        replaces=present.event_id if present else None,
+        sent_by=draft.sent_by,
+        is_ours=True,
+    )
+
+
+async def state_for(
+    session: AsyncSession, timeline: Timeline, room: LockedRoom, draft: Draft
+) -> tuple[int | None, dict[StateKey, Event]]:
+    """The state group before the event, and what it holds of what the event is authorised by or would replace."""
+    keys = needed_keys(draft, room.version)
+    wanted = keys | {draft.key} if draft.key else keys
+    parents = parents_of(room)
+    if len(parents) == len(room.extremities):
+        return room.state_group, await store.current_events(session, room.room_id, wanted)
+    before = await group_after(session, timeline.groups, parents)
+    ids = await timeline.groups.state_of(session, before)
+    found = await store.get_events(session, [ids[key] for key in wanted if key in ids])
+    return before, {stored.event.key: stored.event for stored in found.values()}
+
+
+async def _already_sent(session: AsyncSession, draft: Draft) -> StoredEvent | None:
+    """What the device sent by the same endpoint with the same transaction ID ("Transaction identifiers")."""
+    if draft.sent_by is None:
+        return None
+    device_id, transaction_id = draft.sent_by
+    statement = select(*COLUMNS).where(
+        EVENTS.c.sender == draft.sender,
+        EVENTS.c.device_id == device_id,
+        EVENTS.c.transaction_id == transaction_id,
+        EVENTS.c.room_id == draft.room_id,
+        EVENTS.c.type == draft.type,
+        EVENTS.c.redacts == draft.redacts if draft.redacts else EVENTS.c.redacts.is_(None),
+    )
+    row = (await session.execute(statement.limit(1))).first()
+    return stored_event(row) if row else None
