@@ -5,9 +5,11 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.interop.nio_client import Enter, open_clients
 from tests.interop.people import People, open_people
 from tests.interop.servers import OURS, SYNAPSE, Homeserver, World, open_world
 
@@ -33,6 +35,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 async def people(world: World) -> AsyncIterator[People]:
     async with open_people(world) as people:
         yield people
+
+
+@pytest.fixture
+async def enter(tmp_path: Path) -> AsyncIterator[Enter]:
+    async with open_clients(tmp_path) as enter:
+        yield enter
 
 
 @pytest.fixture(params=PAIRS, ids=" with ".join)

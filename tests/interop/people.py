@@ -25,7 +25,8 @@ PATIENCE_SECONDS = 20
 _POLL_MS = 5000
 _HTTP_SECONDS = 60
 
-_numbers = itertools.count(int(time.time() * 1000))
+# Of users, transactions, files: nobody else has the same in this run.
+numbers = itertools.count(int(time.time() * 1000))
 
 
 class Person:
@@ -47,7 +48,7 @@ class Person:
 
     async def registers(self, name: str) -> None:
         """As ``name`` and a number that nobody else has."""
-        username = f"{name}-{next(_numbers):x}"
+        username = f"{name}-{next(numbers):x}"
         wanted: Json = {"username": username, "password": PASSWORD}
         try:
             answer = await self.asks("POST", "/register", wanted)
@@ -116,7 +117,7 @@ class Person:
         await self.asks("POST", f"/rooms/{quoted(room_id)}/leave")
 
     async def sends(self, room_id: str, event_type: str, content: Json) -> str:
-        path = f"/rooms/{quoted(room_id)}/send/{event_type}/{next(_numbers)}"
+        path = f"/rooms/{quoted(room_id)}/send/{event_type}/{next(numbers)}"
         event_id: str = (await self.asks("PUT", path, content))["event_id"]
         return event_id
 
@@ -124,7 +125,7 @@ class Person:
         return await self.sends(room_id, "m.room.message", {"msgtype": "m.text", "body": body})
 
     async def redacts(self, room_id: str, event_id: str, reason: str) -> str:
-        path = f"/rooms/{quoted(room_id)}/redact/{quoted(event_id)}/{next(_numbers)}"
+        path = f"/rooms/{quoted(room_id)}/redact/{quoted(event_id)}/{next(numbers)}"
         redaction_id: str = (await self.asks("PUT", path, {"reason": reason}))["event_id"]
         return redaction_id
 

@@ -2,6 +2,7 @@
 loopback, under one private authority, with a mail server.
 """
 
+import asyncio
 import json
 import ssl
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from identity_server.runtime.clock import SystemClock
 from tests.interop.links import Background, Link
 from tests.interop.processes import Process, of_ours, running
 from tests.interop.synapse import synapse_command, synapse_python, write_synapse_settings
+
+_PATIENCE_SECONDS = 10
 
 OURS, SYNAPSE = "ours", "synapse"
 
@@ -88,6 +91,15 @@ class World:
             start = self._start_synapse if name.startswith(SYNAPSE) else self._start_ours
             self._homeservers[name] = start(folder)
         return self._homeservers[name]
+
+    async def newest_message(self, recipient: str, holding: str = "") -> str:
+        """The text of the newest that holds a word, waiting for it if there is none."""
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while True:
+                for message in reversed(self.inbox.messages.copy()):
+                    if message.recipient == recipient and holding in message.text:
+                        return message.text
+                await asyncio.sleep(0.02)
 
     def _link(self) -> Link:
         link = Link(self.background)
