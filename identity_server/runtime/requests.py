@@ -34,6 +34,8 @@ class JsonRoute(APIRoute):
     """A route whose body is a JSON object. Raises ``NotJson`` and ``BadJson``."""
 
     accepts_forms = False
+    accepts_nothing = False
+    """Whether no body at all stands for an empty object."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -47,7 +49,8 @@ class JsonRoute(APIRoute):
             )
             parsed = _JsonRequest(request.scope, request.receive)
             parsed._body = body or b"{}"
-            parsed._json = parse_form(body) if is_form else parse_object(body)
+            nothing = self.accepts_nothing and not body
+            parsed._json = {} if nothing else parse_form(body) if is_form else parse_object(body)
             return await handle(parsed)
 
         return read_then_handle
@@ -57,6 +60,12 @@ class JsonOrFormRoute(JsonRoute):
     """Also takes ``application/x-www-form-urlencoded`` (deprecated, Identity Service API)."""
 
     accepts_forms = True
+
+
+class JsonOrNothingRoute(JsonRoute):
+    """Also takes a request without a body, where nothing in it is required."""
+
+    accepts_nothing = True
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
