@@ -52,6 +52,14 @@ def upgrade() -> None:
     op.create_index("events_by_depth", "events", ["room_id", "depth"])
     op.create_index("events_by_time", "events", ["room_id", "origin_server_ts"])
     op.create_index("events_by_relation", "events", ["relates_to", "relation_type"])
+    related = sa.text("relation_type IS NOT NULL")
+    op.create_index(
+        "relations_by_position",
+        "events",
+        ["room_id", "relation_type", "position"],
+        sqlite_where=related,
+        postgresql_where=related,
+    )
     redacts, sent = sa.text("redacts IS NOT NULL"), sa.text("transaction_id IS NOT NULL")
     op.create_index("redactions_by_target", "events", ["redacts"], sqlite_where=redacts, postgresql_where=redacts)
     op.create_index(

@@ -27,19 +27,23 @@ async def append(
     *,
     state_before: StateMap | int | None,
     standing: str = ACCEPTED,
+    is_ours: bool = False,
     backfilled: bool = False,
     anew: bool = False,
+    relayed: bool = False,
 ) -> int | None:
     """Write an event of another server into its room; its position, None if it has none (see ``StoredEventRow``).
 
+    ``is_ours``: it is one of ours, which another server had to sign too.
     ``state_before``: the state that it was sent upon, or the state group of it; all its events must be stored.
     ``backfilled``: it is from before what we have, and touches neither the room's end nor its current state.
     ``anew``: we were away and come back with it, so that the room ends with this event alone.
+    ``relayed``: it came through us into the room, and it is for us to tell the room's other servers of it.
     An event that is known already, other than as an outlier, stays as it is. Raises ``NotFound`` for unknown rooms.
     """
     room = await lock_room(session, event.room_id)
     known = await store.get_event(session, event.event_id)
-    if known is not None and known.standing != OUTLIER:
+    if known is not None and known.standing != OUTLIER and (known.standing, known.state_group) != (REJECTED, None):
         return known.position
     if isinstance(state_before, Mapping):
         before: int | None = await timeline.groups.group_of(session, room.room_id, state_before, near=room.state_group)
@@ -54,8 +58,10 @@ async def append(
         before=before,
         replaces=replaces,
         standing=standing,
+        is_ours=is_ours,
         backfilled=backfilled,
         anew=anew,
+        relayed=relayed,
         known=known,
     )
     for redaction in await redactions_of(session, event.event_id):
@@ -76,6 +82,7 @@ async def write(
     sent_by: tuple[str, str] | None = None,
     backfilled: bool = False,
     anew: bool = False,
+    relayed: bool = False,
     known: StoredEvent | None = None,
 ) -> StoredEvent:
     """Write an event upon the state group ``before`` into the locked room, and what follows from it.
@@ -102,14 +109,16 @@ async def write(
 
     # What has a position is told to others. Nobody else can take one from here to the end, so it comes late.
     topics = {room.room_id, *(key for type_, key in changes if type_ == MEMBER)}
-    if is_ours:
+    if is_ours or relayed:
         topics.add(FEDERATION)
     position = None
     if is_shown and backfilled:
         position = await _position_before_all(session, room.room_id)
     elif is_shown:
         position = await advance(session, timeline.streams, *topics)
-    stored = StoredEvent(event, position, standing, after, is_ours, None, replaces, *(sent_by or (None, None)))
+    stored = StoredEvent(
+        event, position, standing, after, is_ours or relayed, None, replaces, *(sent_by or (None, None))
+    )
     await (place_event(session, stored) if known else put_event(session, stored))
     if target is not None and redacts and is_shown:
         await apply_redaction(session, event.event_id, target)

@@ -9,6 +9,9 @@ from identity_server.homeserver.tables import Table
 from identity_server.runtime.database import Key
 
 _WHERE_REDACTS: dict[str, Any] = {f"{engine}_where": text("redacts IS NOT NULL") for engine in ("sqlite", "postgresql")}
+_WHERE_RELATED: dict[str, Any] = {
+    f"{engine}_where": text("relation_type IS NOT NULL") for engine in ("sqlite", "postgresql")
+}
 _WHERE_SENT: dict[str, Any] = {
     f"{engine}_where": text("transaction_id IS NOT NULL") for engine in ("sqlite", "postgresql")
 }
@@ -41,6 +44,7 @@ class StoredEventRow(Table):
         Index("events_by_depth", "room_id", "depth"),
         Index("events_by_time", "room_id", "origin_server_ts"),
         Index("events_by_relation", "relates_to", "relation_type"),
+        Index("relations_by_position", "room_id", "relation_type", "position", **_WHERE_RELATED),
         Index("redactions_by_target", "redacts", **_WHERE_REDACTS),
         Index("events_by_transaction", "sender", "device_id", "transaction_id", **_WHERE_SENT),
     )

@@ -27,6 +27,7 @@ async def place_event(session: AsyncSession, stored: StoredEvent) -> None:
     values = {
         "position": stored.position,
         "standing": stored.standing,
+        "is_ours": stored.is_ours,
         "state_group": stored.state_group,
         "replaces_state": stored.replaces_state,
     }

@@ -1,5 +1,7 @@
 """Sending an event on behalf of one of our users, in one transaction."""
 
+from dataclasses import dataclass
+
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,15 +17,46 @@ from identity_server.homeserver.timeline.stored import COLUMNS, EVENTS, StoredEv
 from identity_server.homeserver.timeline.timeline import Timeline
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """An event that may be sent, not written yet; ``before``: the state group before it."""
+
+    event: Event
+    before: int | None
+    replaces: str | None
+
+
 async def send_event(session: AsyncSession, timeline: Timeline, draft: Draft, *, now_ms: int) -> StoredEvent:
     """The event as it was sent, or was already sent by the same transaction ID, or stands in the state unchanged.
 
     Raises ``NotFound``, ``NotAllowed``, ``Forbidden`` and ``InvalidEvent``.
     """
     room = await lock_room(session, draft.room_id)
-    sent = await _already_sent(session, draft)
+    sent = await already_sent(session, draft)
     if sent is not None:
         return sent
+    prepared = await prepare_event(session, timeline, room, draft, now_ms=now_ms)
+    if isinstance(prepared, StoredEvent):
+        return prepared
+    return await write(
+        session,
+        timeline,
+        room,
+        prepared.event,
+        before=prepared.before,
+        replaces=prepared.replaces,
+        sent_by=draft.sent_by,
+        is_ours=True,
+    )
+
+
+async def prepare_event(
+    session: AsyncSession, timeline: Timeline, room: LockedRoom, draft: Draft, *, now_ms: int
+) -> Prepared | StoredEvent:
+    """The event, built and authorised; or the one that says the same in the state already.
+
+    Others may have to sign what is prepared; ``append`` it then, with ``is_ours``. Raises as ``send_event``.
+    """
     before, state = await state_for(session, timeline, room, draft)
     present = state.get(draft.key) if draft.key else None
     if present is not None and present.sender == draft.sender and present.content == draft.content:
@@ -34,16 +67,7 @@ async def send_event(session: AsyncSession, timeline: Timeline, draft: Draft, *,
     authorise(event, state)
     if draft.redacts is not None:
         await check_redaction(session, event, state)
-    return await write(
-        session,
-        timeline,
-        room,
-        event,
-        before=before,
-        replaces=present.event_id if present else None,
-        sent_by=draft.sent_by,
-        is_ours=True,
-    )
+    return Prepared(event, before, present.event_id if present else None)
 
 
 async def state_for(
@@ -61,7 +85,7 @@ async def state_for(
     return before, {stored.event.key: stored.event for stored in found.values()}
 
 
-async def _already_sent(session: AsyncSession, draft: Draft) -> StoredEvent | None:
+async def already_sent(session: AsyncSession, draft: Draft) -> StoredEvent | None:
     """What the device sent by the same endpoint with the same transaction ID ("Transaction identifiers")."""
     if draft.sent_by is None:
         return None
