@@ -73,7 +73,7 @@ class World:
         self.inbox = Inbox(SystemClock())
         mail, page = listen(), listen()
         self.smtp_port, self.inbox_url = port_of(mail), f"http://{HOST}:{port_of(page)}"
-        for opened in (mail_server(self.inbox, mail), serving(inbox_application(self.inbox), page)):
+        for opened in (mail_server(self.inbox, mail), serving(inbox_application(self), page)):
             self.background.run(opened.__aenter__())
             stack.callback(lambda opened=opened: self.background.run(opened.__aexit__(None, None, None)))
 
@@ -202,17 +202,17 @@ def open_world(folder: Path) -> Iterator[World]:
         yield World(folder, stack)
 
 
-def inbox_application(inbox: Inbox) -> Starlette:
-    """An SMS gateway, and /newest?recipient=…, which answers when there is a message."""
+def inbox_application(world: World) -> Starlette:
+    """An SMS gateway, and /newest?recipient=…&holding=…, which answers when there is a message that holds the word."""
 
     async def receive_sms(request: Request) -> Response:
         sms: dict[str, Any] = await request.json()
-        await inbox.add_sms(sms["from"], sms["to"], sms["message"])
+        await world.inbox.add_sms(sms["from"], sms["to"], sms["message"])
         return Response(status_code=204)
 
     async def newest(request: Request) -> Response:
-        message = await inbox.newest_for(request.query_params["recipient"])
-        return JSONResponse({"text": message.text})
+        asked = request.query_params
+        return JSONResponse({"text": await world.newest_message(asked["recipient"], asked.get("holding", ""))})
 
     return Starlette(routes=[Route("/sms", receive_sms, methods=["POST"]), Route("/newest", newest)])
 

@@ -178,7 +178,11 @@ async def test_a_room_has_an_alias_is_listed_and_upgraded(server: Homeserver, en
     alice, bob = await enter("alice", server), await enter("bob", server)
     local = f"library-{next(numbers):x}"
     created = await alice.room_create(
-        visibility=nio.RoomVisibility.public, alias=local, name=local, preset=nio.RoomPreset.public_chat
+        visibility=nio.RoomVisibility.public,
+        alias=local,
+        name=local,
+        preset=nio.RoomPreset.public_chat,
+        room_version="10",
     )
     room_id = got(nio.RoomCreateResponse, created).room_id
     resolved = got(nio.RoomResolveAliasResponse, await bob.room_resolve_alias(f"#{local}:{server.name}"))
@@ -193,7 +197,7 @@ async def test_a_room_has_an_alias_is_listed_and_upgraded(server: Homeserver, en
     assert gone.status_code == "M_NOT_FOUND"
     await alice.turn()
     upgraded = got(nio.responses.RoomUpgradeResponse, await alice.room_upgrade(room_id, "11"))
-    assert upgraded.replacement_room != room_id
+    assert upgraded.new_room_id != room_id
 
 
 async def test_who_is_kicked_banned_or_has_left_is_out(server: Homeserver, enter: Enter) -> None:
