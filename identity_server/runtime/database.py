@@ -128,6 +128,23 @@ def after_commit(session: AsyncSession, act: Callable[[], None]) -> None:
     event.listen(session.sync_session, "after_commit", lambda _session: act(), once=True)
 
 
+@asynccontextmanager
+async def savepoint(session: AsyncSession) -> AsyncIterator[None]:
+    """What fails inside leaves no trace in the transaction, which goes on.
+
+    Not the session's own: that one takes its end for a commit, and calls what is to come after one.
+    """
+    connection = await session.connection()
+    await connection.exec_driver_sql("SAVEPOINT step")
+    try:
+        yield
+    except Exception:
+        await connection.exec_driver_sql("ROLLBACK TO SAVEPOINT step")
+        await connection.exec_driver_sql("RELEASE SAVEPOINT step")
+        raise
+    await connection.exec_driver_sql("RELEASE SAVEPOINT step")
+
+
 _INSERT: dict[str, Callable[[type[DeclarativeBase]], sqlite.Insert | postgresql.Insert]] = {
     "sqlite": sqlite.insert,
     "postgresql": postgresql.insert,

@@ -25,9 +25,9 @@ class Edu:
         return {"edu_type": self.edu_type, "content": self.content}
 
 
-HandleEdu = Callable[[str, Mapping[str, Any]], Awaitable[None]]
-"""Takes what ``origin`` sent as ``content``, which nobody has looked at yet. Whatever it raises is of no consequence
-to the rest of the transaction."""
+HandleEdu = Callable[[AsyncSession, str, Mapping[str, Any]], Awaitable[None]]
+"""Takes what an origin sent as content, which nobody has looked at yet. If it raises a ``MatrixError`` nothing of it
+stays, and the rest of the transaction goes on."""
 
 Edus = Mapping[str, HandleEdu]
 """Who is told of an incoming EDU, by its type."""

@@ -79,4 +79,5 @@ class ReceivedTransaction(Table):
     origin: Mapped[str] = mapped_column(Key, primary_key=True)
     transaction_id: Mapped[str] = mapped_column(Key, primary_key=True)
     answer: Mapped[str]
+    """JSON; empty while only the EDUs are dealt with."""
     received_ts: Mapped[int] = mapped_column(index=True)

@@ -38,4 +38,4 @@ async def open_with_others(
         sender = Sender(database, streams, calls, clock, holder=entropy.token(_HOLDER_LENGTH))
         if background:
             await stack.enter_async_context(running(sender.run_forever))
-        yield {"federation_calls": calls, "key_ring": key_ring, "federation_sender": sender}
+        yield {"http": network.http, "federation_calls": calls, "key_ring": key_ring, "federation_sender": sender}

@@ -1,0 +1,91 @@
+"""What came before an event and has not reached us (Server-Server API, "Backfilling and retrieving missing events")."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import select
+
+from identity_server.homeserver.events.event import Event
+from identity_server.homeserver.federation.fetch import Fetch
+from identity_server.homeserver.timeline import store
+from identity_server.homeserver.timeline.room import EXTREMITIES
+from identity_server.homeserver.timeline.stored import EVENTS, OUTLIER
+from identity_server.matrix.http import Unreachable
+from identity_server.matrix.json_api import Refused
+from identity_server.runtime.database import Database, in_chunks
+
+_MOST_EVENTS = 1_000
+_AT_ONCE = 100
+_MOST_ROUNDS = 100
+_MOST_ENDS = 20
+_MOST_SECONDS = 60
+
+
+async def collect_gap(database: Database, fetch: Fetch, server_name: str, event: Event) -> dict[str, Event]:
+    """What is missing before ``event``: a thousand events at most, and as far as ``server_name`` tells them."""
+    until = asyncio.get_running_loop().time() + _MOST_SECONDS
+    collected: dict[str, Event] = {}
+    asks = [_missing_events, _backfill]
+    async with database.reading() as session:
+        ends = list(
+            await session.scalars(
+                select(EXTREMITIES.c.event_id).where(EXTREMITIES.c.room_id == event.room_id).limit(_MOST_ENDS)
+            )
+        )
+    for _ in range(_MOST_ROUNDS):
+        unknown = await _unknown_parents(database, [event, *collected.values()], collected)
+        is_late = asyncio.get_running_loop().time() > until
+        if not unknown or not asks or len(collected) >= _MOST_EVENTS or is_late:
+            break
+        try:
+            found = await asks[0](fetch, server_name, event, collected, unknown, ends)
+        except (Unreachable, Refused):
+            found = {}
+        new = {event_id: one for event_id, one in found.items() if event_id not in collected}
+        new = await _without_known(database, new)
+        if not new:
+            asks.pop(0)  # this way leads no further
+        collected.update(new)
+    return collected
+
+
+async def _missing_events(
+    fetch: Fetch,
+    server_name: str,
+    event: Event,
+    collected: Mapping[str, Event],
+    unknown: Collection[str],
+    ends: Collection[str],
+) -> dict[str, Event]:
+    before = set(unknown)
+    latest = [one.event_id for one in (event, *collected.values()) if not before.isdisjoint(one.prev_events)]
+    return await fetch.missing_events(
+        server_name, event.room_id, event.version, latest=latest[:_MOST_ENDS], earliest=ends, limit=_AT_ONCE
+    )
+
+
+async def _backfill(
+    fetch: Fetch,
+    server_name: str,
+    event: Event,
+    _collected: Mapping[str, Event],
+    unknown: Collection[str],
+    _ends: Collection[str],
+) -> dict[str, Event]:
+    return await fetch.backfill(server_name, event.room_id, event.version, sorted(unknown)[:_MOST_ENDS], limit=_AT_ONCE)
+
+
+async def _unknown_parents(database: Database, events: Collection[Event], collected: Mapping[str, Event]) -> set[str]:
+    parents = {parent for event in events for parent in event.prev_events} - collected.keys()
+    async with database.reading() as session:
+        found: set[str] = set()
+        for chunk in in_chunks(sorted(parents)):
+            has_state = EVENTS.c.event_id.in_(chunk) & EVENTS.c.state_group.is_not(None)
+            found.update(await session.scalars(select(EVENTS.c.event_id).where(has_state)))
+    return parents - found
+
+
+async def _without_known(database: Database, events: Mapping[str, Event]) -> dict[str, Event]:
+    async with database.reading() as session:
+        standing = await store.known_events(session, events.keys())
+    return {event_id: event for event_id, event in events.items() if standing.get(event_id, OUTLIER) == OUTLIER}

@@ -1,0 +1,272 @@
+"""An event of another server on its way into a room (Server-Server API, "Checks performed on receipt of a PDU").
+
+The network is asked outside of transactions, what it answers is kept, and then the event is tried again. So this
+takes several transactions; each leaves what is true on its own.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+from weakref import WeakValueDictionary
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from identity_server.homeserver.events.auth_rules import NotAllowed, auth_keys, authorise
+from identity_server.homeserver.events.event import CREATE, Event, StateMap
+from identity_server.homeserver.events.format import InvalidEvent
+from identity_server.homeserver.events.versions import RoomVersion, room_version
+from identity_server.homeserver.federation.acl import check_acl
+from identity_server.homeserver.federation.checks import BadSignature, check_event, in_order
+from identity_server.homeserver.federation.fetch import Fetch
+from identity_server.homeserver.federation.gap import collect_gap
+from identity_server.homeserver.federation.outliers import check_by_auth_events, cited_ids, keep_outliers
+from identity_server.homeserver.federation.state_at import learn_state_after
+from identity_server.homeserver.timeline import store
+from identity_server.homeserver.timeline.append import append
+from identity_server.homeserver.timeline.room import LockedRoom, lock_room
+from identity_server.homeserver.timeline.state import resolved_group
+from identity_server.homeserver.timeline.stored import ACCEPTED, OUTLIER, REJECTED, SOFT_FAILED
+from identity_server.homeserver.timeline.timeline import Timeline
+from identity_server.matrix.errors import MatrixError, NotFound
+from identity_server.matrix.http import Unreachable
+from identity_server.matrix.json_api import Refused
+from identity_server.runtime.database import Database, savepoint
+from identity_server.runtime.dependencies import opened
+
+log = structlog.get_logger(__name__)
+
+# So many are written in one transaction: each alone would wait for the disk.
+_LOT = 20
+_OTHERS_TO_ASK = 3
+# For each server that sends: one that answers slowly keeps only itself waiting.
+_GAPS_AT_ONCE = 4
+
+
+class Dropped(Exception):
+    """The event is not taken, for the reason given; it may be sent again."""
+
+
+class MissingAncestors(LookupError):
+    """Something that the event refers to is not known here."""
+
+
+@dataclass
+class _Ends:
+    """What was learnt of parents that we do not have ourselves: the state groups after them, by event ID."""
+
+    groups: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Receiver:
+    database: Database
+    timeline: Timeline
+    fetch: Fetch
+    _gaps: WeakValueDictionary[str, asyncio.Semaphore] = field(default_factory=WeakValueDictionary)
+
+    async def receive(self, origin: str, room_id: str, pdus: Sequence[Any]) -> list[str | None]:
+        """Take the events that ``origin`` sent of one room; for each, what was wrong with it.
+
+        Raises ``NotFound`` if we are not in the room, ``Forbidden`` if the room keeps ``origin`` out.
+        """
+        version = await self._version(origin, room_id)
+        errors: list[str | None] = []
+        lot: list[Event] = []
+        for pdu in pdus:
+            try:
+                event = await check_event(self.fetch.key_ring, pdu, version)  # 1, 2, 3
+                if event.room_id != room_id:
+                    raise Dropped("The event is of another room")
+                lot.append(event)
+                errors.append(None)
+            except (InvalidEvent, BadSignature, Dropped) as error:
+                errors.append(str(error))
+        outcomes = {event.event_id: error for event, error in zip(lot, await self.take(origin, lot), strict=True)}
+        taken = iter(lot)
+        return [error or outcomes[next(taken).event_id] for error in errors]
+
+    async def take(self, origin: str, events: Sequence[Event]) -> list[str | None]:
+        """Take events that passed checks 1 to 3; for each, why it was not accepted."""
+        errors: dict[str, str | None] = {}
+        for start in range(0, len(events), _LOT):
+            lot = events[start : start + _LOT]
+            waiting = await self._append_those_ready(lot, errors)
+            for event in waiting:
+                errors[event.event_id] = await self._take_with_ancestors(origin, event)
+        return [errors[event.event_id] for event in events]
+
+    async def _version(self, origin: str, room_id: str) -> RoomVersion:
+        async with self.database.reading() as session:
+            return await version_of_our_room(session, room_id, origin, self.timeline.server_name)
+
+    async def _append_those_ready(self, events: Sequence[Event], errors: dict[str, str | None]) -> list[Event]:
+        """Append the events for which all is known; the others."""
+        waiting: list[Event] = []
+        async with self.database.transaction() as session:
+            for event in events:
+                try:
+                    # What one event does to the database must not harm the next.
+                    async with savepoint(session):
+                        errors[event.event_id] = await self._append(session, event, _Ends())
+                except MissingAncestors:
+                    waiting.append(event)
+                except (MatrixError, SQLAlchemyError) as error:
+                    log.warning("event could not be taken", exc_info=error)
+                    errors[event.event_id] = "The event could not be taken"
+        return waiting
+
+    async def _take_with_ancestors(self, origin: str, event: Event) -> str | None:
+        gaps = self._gaps.setdefault(origin, asyncio.Semaphore(_GAPS_AT_ONCE))
+        async with gaps:
+            try:
+                await self._have_auth_events(origin, event)
+            except Dropped as error:
+                return str(error)
+            if (refused := await self._rejected_at_once(event)) is not None:
+                return refused
+            for earlier in in_order(await collect_gap(self.database, self.fetch, origin, event)):
+                # Whatever becomes of it, the next may do without.
+                await self._take_upon_told_state(origin, earlier)
+            return await self._take_upon_told_state(origin, event)
+
+    async def _take_upon_told_state(self, origin: str, event: Event) -> str | None:
+        """Take the event even if we do not know its parents: then by the state that others say was after them."""
+        ends = _Ends()
+        for _ in range(2):
+            try:
+                async with self.database.transaction() as session:
+                    return await self._append(session, event, ends)
+            except MissingAncestors:
+                try:
+                    await self._have_auth_events(origin, event)
+                    await self._learn_states(origin, event, ends)
+                except Dropped as error:
+                    return str(error)
+            except (MatrixError, SQLAlchemyError) as error:
+                log.warning("event could not be taken", exc_info=error)
+                break
+        return "The event could not be taken"
+
+    async def _have_auth_events(self, origin: str, event: Event) -> None:
+        """Raises ``Dropped`` if they are not to be had."""
+        if not await self._unknown(cited_ids(event)):
+            return
+        try:
+            chain = await self.fetch.auth_chain(origin, event.room_id, event.version, event.event_id)
+            await keep_outliers(self.database, chain)
+        except (Unreachable, Refused):
+            pass
+        missing = await self._unknown(cited_ids(event))
+        for _ in range(_OTHERS_TO_ASK):
+            if not missing:
+                return
+            # One by one, and what those rest on in turn.
+            found = await self.fetch.events(origin, missing, event.room_id, event.version)
+            wider = await self._unknown({cited for one in found.values() for cited in cited_ids(one)} - found.keys())
+            found |= await self.fetch.events(origin, wider, event.room_id, event.version)
+            await keep_outliers(self.database, found)
+            missing = await self._unknown(cited_ids(event))
+        if missing:
+            raise Dropped("The event's auth events could not be had")
+
+    async def _unknown(self, event_ids: Collection[str]) -> set[str]:
+        async with self.database.reading() as session:
+            return set(event_ids) - (await store.known_events(session, event_ids)).keys()
+
+    async def _rejected_at_once(self, event: Event) -> str | None:
+        """What check 4 rejects is not worth asking further for."""
+        async with self.database.reading() as session:
+            cited = await store.get_events(session, cited_ids(event))
+        try:
+            check_by_auth_events(event, {event_id: stored.event for event_id, stored in cited.items()})
+        except NotAllowed as error:
+            await keep_outliers(self.database, {event.event_id: event})
+            return str(error)
+        except LookupError:
+            return "The event's auth events could not be had"
+        return None
+
+    async def _learn_states(self, origin: str, event: Event, ends: _Ends) -> None:
+        """Raises ``Dropped``."""
+        async with self.database.reading() as session:
+            parents = await store.get_events(session, event.prev_events)
+            servers = await store.servers_in_room(session, event.room_id)
+        others = sorted(servers - {origin, self.timeline.server_name})[:_OTHERS_TO_ASK]
+        for parent in event.prev_events:
+            if parent in parents and parents[parent].state_group is not None:
+                continue
+            ends.groups[parent] = await self._learn_state(event, parent, [origin, *others])
+
+    async def _learn_state(self, event: Event, parent: str, servers: Iterable[str]) -> int:
+        for server_name in servers:
+            try:
+                return await learn_state_after(
+                    self.database, self.timeline, self.fetch, server_name, event.room_id, event.version, parent
+                )
+            except (Unreachable, Refused):
+                continue
+        raise Dropped("The state before the event could not be had")
+
+    async def _append(self, session: AsyncSession, event: Event, ends: _Ends) -> str | None:
+        """Checks 4 to 6, and the event stands in its room; why it is not accepted. Raises ``MissingAncestors``."""
+        room = await lock_room(session, event.room_id)
+        known = await store.get_event(session, event.event_id)
+        if known is not None and known.standing != OUTLIER and known.state_group is not None:
+            return None if known.standing != REJECTED else "The event was rejected before"
+        cited = await store.get_events(session, cited_ids(event))
+        if len(cited) < len(cited_ids(event)):
+            raise MissingAncestors("an auth event is not known")
+        before = await self._group_before(session, room, event, ends)
+        standing, error = ACCEPTED, None
+        try:
+            check_by_auth_events(event, {event_id: stored.event for event_id, stored in cited.items()})  # 4
+            await authorise_by_group(session, self.timeline, event, before)  # 5
+            if before != room.state_group:
+                standing = SOFT_FAILED
+                await authorise_by_group(session, self.timeline, event, room.state_group)  # 6
+                standing = ACCEPTED
+        except NotAllowed as refused:
+            error = str(refused)
+            if standing != SOFT_FAILED:
+                standing, event = REJECTED, replace(event, rejected=True)
+        await append(session, self.timeline, event, state_before=before, standing=standing)
+        return error
+
+    async def _group_before(self, session: AsyncSession, room: LockedRoom, event: Event, ends: _Ends) -> int | None:
+        """The group of the state before the event. Raises ``MissingAncestors``."""
+        parents = await store.get_events(session, event.prev_events)
+        groups: set[int] = set()
+        for parent in event.prev_events:
+            stored = parents.get(parent)
+            if stored is not None and stored.event.room_id != event.room_id:
+                raise MissingAncestors("a parent is of another room")
+            group = (stored.state_group if stored else None) or ends.groups.get(parent)
+            if group is None:
+                raise MissingAncestors("the state after a parent is not known")
+            groups.add(group)
+        if not groups:
+            return None
+        return await resolved_group(session, self.timeline.groups, room.room_id, room.version, sorted(groups))
+
+
+async def authorise_by_group(session: AsyncSession, timeline: Timeline, event: Event, group: int | None) -> None:
+    """Raises ``NotAllowed`` unless the state that ``group`` stands for allows the event."""
+    state: StateMap = await timeline.groups.state_of(session, group)
+    keys = {CREATE, *auth_keys(event.type, event.sender, event.state_key, event.content, event.version)}
+    found = await store.get_events(session, [state[key] for key in keys if key in state])
+    authorise(event, {stored.event.key: stored.event for stored in found.values()})
+
+
+async def version_of_our_room(session: AsyncSession, room_id: str, origin: str, server_name: str) -> RoomVersion:
+    """Of a room that ``server_name``, who we are, is in. Raises ``NotFound``, and ``Forbidden`` by the room's ACL."""
+    room = await store.find_room(session, room_id)
+    if room is None or not await store.is_server_in_room(session, room_id, server_name):
+        raise NotFound("Unknown room")
+    await check_acl(session, room_id, origin)
+    return room_version(room.version)
+
+
+OpenReceiver = Annotated[Receiver, opened("receiver")]
