@@ -8,12 +8,15 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from identity_server.homeserver.access.last_seen import LastSeen
-from identity_server.homeserver.access.removal import DeviceWatchers
 from identity_server.homeserver.accounts.passwords import Passwords
+from identity_server.homeserver.encryption.opening import device_list_loops
+from identity_server.homeserver.encryption.watching import device_watchers
 from identity_server.homeserver.federation.opening import open_with_others
 from identity_server.homeserver.keys import load_server_keys
 from identity_server.homeserver.routes import ROUTERS
 from identity_server.homeserver.streams import Streams
+from identity_server.homeserver.threepids.take_up import TAKE_UP, TakingUp
+from identity_server.homeserver.threepids.unbind import UNBIND, Unbinder
 from identity_server.homeserver.timeline.timeline import Timeline
 from identity_server.homeserver.validation.own_account import OwnAccount
 from identity_server.homeserver.validation.trusted import TrustedServers
@@ -30,6 +33,8 @@ from identity_server.runtime.tokens import Entropy, SystemEntropy
 from identity_server.settings import Settings
 
 State = MutableMapping[str, Any]
+
+_HOLDER_LENGTH = 16
 
 
 @asynccontextmanager
@@ -59,28 +64,45 @@ async def open_homeserver(
             open_with_others(settings.federation, database, keys, streams, clock, entropy, background=background)
         )
         last_seen = LastSeen(database)
+        http, calls = parts.get("http", with_others["http"]), with_others["federation_calls"]
+        trusted = TrustedServers.configured(settings.homeserver.identity_servers)
+        timeline = Timeline(keys, streams)
+        unbinder = Unbinder(http, keys, trusted)
         own_account = OwnAccount(
             database,
-            parts.get("http", with_others["http"]),
-            TrustedServers.configured(settings.homeserver.identity_servers),
+            http,
+            trusted,
             server_name=settings.homeserver.name,
             clock=clock,
             entropy=entropy,
         )
-        handlers: dict[str, Handler] = {}
+        handlers: dict[str, Handler] = {
+            TAKE_UP: TakingUp(database, timeline, calls, http, clock).run,
+            UNBIND: unbinder.run,
+        }
         tasks = Tasks(database, clock, handlers)
         if background:
             await stack.enter_async_context(running(tasks.run_forever, last_seen.run_forever))
+            device_lists = device_list_loops(
+                database,
+                streams,
+                with_others["federation_calls"],
+                clock,
+                server_name=settings.homeserver.name,
+                holder=entropy.token(_HOLDER_LENGTH),
+            )
+            await stack.enter_async_context(running(*device_lists))
         stack.push_async_callback(last_seen.write)
         yield {
             "resources": Resources(settings, database, clock, entropy, limits),
             "server_keys": keys,
             "streams": streams,
-            "timeline": Timeline(keys, streams),
+            "timeline": timeline,
             **with_others,
             "last_seen": last_seen,
-            "device_watchers": DeviceWatchers(),
+            "device_watchers": device_watchers(streams),
             "own_account": own_account,
+            "unbinder": unbinder,
             "tasks": tasks,
             **parts,
             "passwords": passwords,

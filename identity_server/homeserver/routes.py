@@ -1,16 +1,21 @@
 """The homeserver's table of contents: first what clients ask, then what servers ask."""
 
+from collections.abc import Iterable
+
 from fastapi import APIRouter
 
 from identity_server.homeserver import capabilities, discovery
 from identity_server.homeserver.accounts import client_api as accounts
 from identity_server.homeserver.devices import client_api as devices
+from identity_server.homeserver.encryption import client_api as encryption
+from identity_server.homeserver.encryption import server_api as encryption_for_servers
 from identity_server.homeserver.federation import server_api as federation
 from identity_server.homeserver.openid import client_api as openid_for_clients
 from identity_server.homeserver.openid import server_api as openid_for_servers
 from identity_server.homeserver.password_change import client_api as password_change
 from identity_server.homeserver.profiles import client_api as profiles
 from identity_server.homeserver.registration import client_api as registration
+from identity_server.homeserver.threepids import client_api as threepids_for_clients
 from identity_server.homeserver.threepids import server_api as threepids
 from identity_server.homeserver.validation import client_api as validation
 
@@ -20,14 +25,20 @@ _CLIENT = (
     capabilities.router,
     devices.router,
     password_change.router,
+    threepids_for_clients.router,
     profiles.router,
+    encryption.router,
     openid_for_clients.router,
 )
 
 
-def _client_api(version: str) -> APIRouter:
+# Where clients look for keys that were written before the specification had them.
+_UNSTABLE = (encryption.keys_router,)
+
+
+def _client_api(version: str, routers: Iterable[APIRouter] = _CLIENT) -> APIRouter:
     router = APIRouter(prefix=f"/_matrix/client/{version}")
-    for capability in _CLIENT:
+    for capability in routers:
         router.include_router(capability)
     return router
 
@@ -38,7 +49,9 @@ ROUTERS = (
     validation.router,
     _client_api("v3"),
     _client_api("r0"),  # shipped web clients still call it
+    _client_api("unstable", _UNSTABLE),
     federation.router,
+    encryption_for_servers.router,
     openid_for_servers.router,
     threepids.router,
 )

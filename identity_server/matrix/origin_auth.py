@@ -62,13 +62,21 @@ class Credentials:
 
 
 def authorization(
-    key: SigningKey, *, origin: str, destination: str, method: str, uri: str, content: Any = NO_CONTENT
+    key: SigningKey,
+    *,
+    origin: str,
+    destination: str,
+    method: str,
+    uri: str,
+    content: Any = NO_CONTENT,
+    destination_field: str = "destination",
 ) -> str:
     """The ``Authorization`` header for a request of ours.
 
-    ``uri`` is the path with its query, exactly as sent. Raises ``NotCanonical`` if ``content`` cannot be signed.
+    ``uri`` is the path with its query, exactly as sent; ``destination_field``: under which name ``destination`` is
+    signed. Raises ``NotCanonical`` if ``content`` cannot be signed.
     """
-    signed = _signed_object(method, uri, content) | {"origin": origin, "destination": destination}
+    signed = _signed_object(method, uri, content) | {"origin": origin, destination_field: destination}
     return Credentials(origin, key.key_id, key.signature(signed), destination).header()
 
 

@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.add_column("access_tokens", sa.Column("came_with", sa.LargeBinary))
     op.add_column("access_tokens", sa.Column("unused", sa.Boolean, nullable=False, server_default=sa.false()))
     op.create_index("tokens_by_refresh_token", "access_tokens", ["came_with"])
+    op.add_column("pending_threepid_invites", sa.Column("taken_ts", Integer64))
     op.create_table(
         "refresh_tokens",
         sa.Column("token_hash", sa.LargeBinary, primary_key=True),

@@ -32,6 +32,8 @@ class PendingThreepidInvite(Table):
     sender: Mapped[str]
     signed: Mapped[str]
     told_ts: Mapped[int]
+    taken_ts: Mapped[int | None] = mapped_column(default=None)
+    """When an invitation to the room was made of it."""
 
 
 class IdentityBinding(Table):

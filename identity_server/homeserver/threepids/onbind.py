@@ -12,10 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.accounts import store as accounts
 from identity_server.homeserver.threepids import store
+from identity_server.homeserver.threepids.take_up import TAKE_UP
 from identity_server.matrix.canonical_json import NotCanonical, canonical_json
 from identity_server.matrix.errors import BadJson, Forbidden
 from identity_server.matrix.identifiers import domain_of
 from identity_server.matrix.threepid import Threepid
+from identity_server.runtime.tasks import Tasks
 
 
 class Invite(NamedTuple):
@@ -27,17 +29,27 @@ class Invite(NamedTuple):
 
 
 async def keep_notice(
-    session: AsyncSession, user_id: str, threepid: Threepid, invites: Iterable[Invite], *, server_name: str, now_ms: int
+    session: AsyncSession,
+    user_id: str,
+    threepid: Threepid,
+    invites: Iterable[Invite],
+    *,
+    server_name: str,
+    tasks: Tasks,
+    now_ms: int,
 ) -> None:
-    """Remember the binding and its invitations. Raises ``Forbidden`` if the user is not ours, and ``BadJson``.
+    """Remember the binding and its invitations, which are then taken up.
 
-    What is told again is kept once; what is told differently is kept beside it, since either may be true.
+    What is told again is kept once; what is told differently is kept beside it, since either may be true. Raises
+    ``Forbidden`` if the user is not ours, and ``BadJson``.
     """
-    if domain_of(user_id) != server_name or not await accounts.is_taken(session, user_id):
+    if domain_of(user_id) != server_name or not await accounts.is_active(session, user_id):
         raise Forbidden("The user is not a user of this homeserver")
     whose = {"user_id": user_id, "medium": threepid.medium, "address": threepid.address}
     await store.add_bindings(session, [{**whose, "told_ts": now_ms}])
-    await store.add_pending_invites(session, [{**_row(whose, invite), "told_ts": now_ms} for invite in invites])
+    for row in [_row(whose, invite) for invite in invites]:
+        if await store.add_pending_invite(session, {**row, "told_ts": now_ms}):
+            await tasks.enqueue(session, TAKE_UP, {"digest": row["digest"].hex()}, now_ms=now_ms)
 
 
 def _row(whose: Mapping[str, str], invite: Invite) -> dict[str, Any]:

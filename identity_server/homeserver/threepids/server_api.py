@@ -9,7 +9,7 @@ from identity_server.homeserver.threepids.onbind import Invite, keep_notice
 from identity_server.matrix.errors import InvalidParam
 from identity_server.matrix.identifiers import Opaque, RoomID, Text, UserID
 from identity_server.matrix.threepid import canonical
-from identity_server.runtime.dependencies import Limits, Now, OpenSettings, Source, Transaction
+from identity_server.runtime.dependencies import Limits, Now, OpenSettings, OpenTasks, Source, Transaction
 from identity_server.runtime.requests import Body, JsonRoute
 
 router = APIRouter(prefix="/_matrix/federation/v1/3pid", tags=["threepids"], route_class=JsonRoute)
@@ -41,7 +41,13 @@ class BindingNotice(Body):
 @router.put("/onbind")
 @router.post("/onbind")
 async def on_bind(
-    body: BindingNotice, session: Transaction, settings: OpenSettings, limits: Limits, source: Source, now_ms: Now
+    body: BindingNotice,
+    session: Transaction,
+    settings: OpenSettings,
+    tasks: OpenTasks,
+    limits: Limits,
+    source: Source,
+    now_ms: Now,
 ) -> dict[str, Any]:
     await limits.hit("onbind_per_source", source)
     if any({invite.mxid, invite.signed.mxid} != {body.mxid} for invite in body.invites):
@@ -52,6 +58,7 @@ async def on_bind(
         canonical(body.medium, body.address),
         [Invite(invite.room_id, invite.sender, invite.signed.model_dump()) for invite in body.invites],
         server_name=settings.homeserver.name,
+        tasks=tasks,
         now_ms=now_ms,
     )
     return {}

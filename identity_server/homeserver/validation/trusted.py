@@ -4,12 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from identity_server.matrix.errors import ServerNotTrusted, ThreepidMediumNotSupported
+from identity_server.matrix.errors import InvalidParam, ServerNotTrusted, ThreepidMediumNotSupported
 
 
 def base_url_of(id_server: str) -> str:
-    """Where the identity server is that somebody calls ``id_server``: a host with an optional port, or a URL."""
-    return (id_server if "://" in id_server else f"https://{id_server}").rstrip("/")
+    """Where the identity server is that somebody calls ``id_server``: a host with an optional port, or a URL.
+
+    Raises ``InvalidParam``.
+    """
+    base_url = (id_server if "://" in id_server else f"https://{id_server}").rstrip("/")
+    try:
+        if not urlsplit(base_url).netloc:
+            raise ValueError("no host")
+    except ValueError as error:
+        raise InvalidParam("id_server names no identity server") from error
+    return base_url
 
 
 @dataclass(frozen=True)
@@ -35,8 +44,8 @@ class TrustedServers:
 
     def known(self, id_server: str) -> str | None:
         """As ``url``, and None if the server is not trusted. A trusted one may have a URL that is not HTTPS."""
-        wanted = urlsplit(base_url_of(id_server)).netloc
-        return next((url for url in self.urls if urlsplit(url).netloc == wanted), None)
+        wanted = urlsplit(base_url_of(id_server)).netloc.lower()
+        return next((url for url in self.urls if urlsplit(url).netloc.lower() == wanted), None)
 
     def _refuse(self) -> str:
         raise ServerNotTrusted("This homeserver does not trust that identity server")
