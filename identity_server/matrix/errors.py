@@ -181,6 +181,20 @@ class UnsupportedRoomVersion(MatrixError):
     errcode = "M_UNSUPPORTED_ROOM_VERSION"
 
 
+# Encryption
+
+
+class InvalidSignature(MatrixError):
+    errcode = "M_INVALID_SIGNATURE"
+
+
+class WrongRoomKeysVersion(MatrixError):
+    """The backup is not the current one; ``current_version`` says which is."""
+
+    status = 403
+    errcode = "M_WRONG_ROOM_KEYS_VERSION"
+
+
 # Other servers
 
 

@@ -76,6 +76,7 @@ def _device_lists() -> None:
         sa.Column("is_current", sa.Boolean, nullable=False),
         sa.Column("due_ts", Integer64, nullable=False),
         sa.Column("attempts", Integer64, nullable=False),
+        sa.Column("position", Integer64, nullable=False),
     )
     op.create_index("stale_device_lists", "remote_device_lists", ["is_current", "due_ts"])
     op.create_table(

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.access import store
+from identity_server.homeserver.access.removal import DeviceWatchers
 from identity_server.matrix.errors import UnknownToken
 from identity_server.runtime.tokens import Entropy, token_hash
 
@@ -22,17 +23,21 @@ async def issue_token(
     entropy: Entropy,
     now_ms: int,
     lifetime_ms: int | None = None,
+    watchers: DeviceWatchers,
 ) -> dict[str, Any]:
     """A new token on the device, known or not, in place of those that it had: ``access_token`` and ``device_id``.
 
     With a ``lifetime_ms`` it expires, and comes with a ``refresh_token`` and ``expires_in_ms``.
     """
     device_id = device_id or entropy.token(_DEVICE_ID_LENGTH, _DEVICE_ID_ALPHABET)
-    await store.ensure_device(session, user_id, device_id, display_name, now_ms=now_ms)
+    is_new = await store.ensure_device(session, user_id, device_id, display_name, now_ms=now_ms)
     await store.remove_tokens(session, user_id, device_id)
     tokens = await _new_tokens(
         session, user_id, device_id, entropy=entropy, now_ms=now_ms, lifetime_ms=lifetime_ms, unused=False
     )
+    if is_new:
+        for tell in watchers.added:
+            await tell(session, user_id, device_id)
     return {**tokens, "device_id": device_id}
 
 

@@ -11,6 +11,8 @@ from identity_server.runtime.dependencies import opened
 
 DevicesGone = Callable[[AsyncSession, str, Collection[str]], Awaitable[None]]
 """Told, in the transaction, of a user's device IDs that are no more."""
+DeviceAdded = Callable[[AsyncSession, str, str], Awaitable[None]]
+"""Told, in the transaction, of a new device (user ID, device ID); what it raises keeps the device from being added."""
 DeviceRenamed = Callable[[AsyncSession, str, str], Awaitable[None]]
 """Told, in the transaction, that a device (user ID, device ID) has another display name."""
 
@@ -19,6 +21,7 @@ DeviceRenamed = Callable[[AsyncSession, str, str], Awaitable[None]]
 class DeviceWatchers:
     """Who has to know of devices; handed down, for they stand above."""
 
+    added: tuple[DeviceAdded, ...] = ()
     gone: tuple[DevicesGone, ...] = ()
     renamed: tuple[DeviceRenamed, ...] = ()
 

@@ -1,11 +1,11 @@
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.access.models import AccessToken, Device, RefreshToken
-from identity_server.runtime.database import insert_missing
+from identity_server.runtime.database import in_chunks, insert
 
 
 class TokenHolder(NamedTuple):
@@ -21,13 +21,15 @@ class TokenHolder(NamedTuple):
 
 async def ensure_device(
     session: AsyncSession, user_id: str, device_id: str, display_name: str | None, *, now_ms: int
-) -> None:
-    """Make the device unless it is there, and hold it until the transaction ends."""
+) -> bool:
+    """Make the device unless it is there, and hold it until the transaction ends. Whether it is new."""
     row = {"user_id": user_id, "device_id": device_id, "display_name": display_name, "created_ts": now_ms}
-    await insert_missing(session, Device, [row])
+    statement = insert(session, Device).values(row).on_conflict_do_nothing().returning(Device.device_id)
+    is_new = await session.scalar(statement) is not None
     # Two logins on one device come one after the other, so that one token is left.
     this = (Device.user_id == user_id) & (Device.device_id == device_id)
     await session.execute(select(Device.device_id).where(this).with_for_update())
+    return is_new
 
 
 async def devices_of(session: AsyncSession, user_id: str) -> list[Device]:
@@ -38,6 +40,15 @@ async def devices_of(session: AsyncSession, user_id: str) -> list[Device]:
 async def find_device(session: AsyncSession, user_id: str, device_id: str) -> Device | None:
     device: Device | None = await session.get(Device, (user_id, device_id))
     return device
+
+
+async def devices_of_users(session: AsyncSession, user_ids: Iterable[str]) -> dict[tuple[str, str], str | None]:
+    """The display names of all their devices, by user and device ID."""
+    found: dict[tuple[str, str], str | None] = {}
+    for chunk in in_chunks(sorted(user_ids)):
+        statement = select(Device.user_id, Device.device_id, Device.display_name).where(Device.user_id.in_(chunk))
+        found.update({(row.user_id, row.device_id): row.display_name for row in await session.execute(statement)})
+    return found
 
 
 async def set_display_name(session: AsyncSession, user_id: str, device_id: str, display_name: str) -> None:

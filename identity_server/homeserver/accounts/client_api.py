@@ -74,6 +74,7 @@ async def post_login(
     source: Source,
     entropy: Random,
     now_ms: Now,
+    watchers: OpenDeviceWatchers,
 ) -> dict[str, Any]:
     await limits.hit("login_per_source", source)
     if body.type != PASSWORD:
@@ -92,6 +93,7 @@ async def post_login(
         lifetime_ms=settings.homeserver.access_token_lifetime if body.refresh_token else None,
         entropy=entropy,
         now_ms=now_ms,
+        watchers=watchers,
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from identity_server.homeserver.access.issue import issue_token
+from identity_server.homeserver.access.removal import DeviceWatchers
 from identity_server.homeserver.accounts import store
 from identity_server.homeserver.accounts.identifiers import refused
 from identity_server.homeserver.accounts.passwords import Passwords
@@ -38,6 +39,7 @@ async def log_in(
     lifetime_ms: int | None,
     entropy: Entropy,
     now_ms: int,
+    watchers: DeviceWatchers,
 ) -> dict[str, Any]:
     """``user_id``, ``access_token``, ``device_id`` and what ``issue_token`` adds for a ``lifetime_ms``.
 
@@ -50,5 +52,7 @@ async def log_in(
             raise refused()  # changed meanwhile
         if renewed:
             await store.set_password_hash(session, user_id, renewed)
-        tokens = await issue_token(session, user_id, *device, entropy=entropy, now_ms=now_ms, lifetime_ms=lifetime_ms)
+        tokens = await issue_token(
+            session, user_id, *device, entropy=entropy, now_ms=now_ms, lifetime_ms=lifetime_ms, watchers=watchers
+        )
     return {"user_id": user_id, **tokens}

@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 import orjson
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -5,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity_server.homeserver.accounts.models import Account, AccountThreepid, InteractiveSession
 from identity_server.homeserver.validation.proven import ProvenThreepid
 from identity_server.matrix.threepid import Threepid
-from identity_server.runtime.database import insert
+from identity_server.runtime.database import in_chunks, insert
 
 # Accounts
 
@@ -25,6 +27,15 @@ async def find_account(session: AsyncSession, user_id: str) -> Account | None:
 async def is_taken(session: AsyncSession, user_id: str) -> bool:
     """Whether there is or was such an account."""
     return await session.scalar(select(Account.user_id).where(Account.user_id == user_id)) is not None
+
+
+async def active_users(session: AsyncSession, user_ids: Iterable[str]) -> set[str]:
+    """Those of ``user_ids`` who have an account that has not been deactivated."""
+    found: set[str] = set()
+    for chunk in in_chunks(sorted(user_ids)):
+        active = Account.user_id.in_(chunk) & Account.deactivated_ts.is_(None)
+        found.update(await session.scalars(select(Account.user_id).where(active)))
+    return found
 
 
 async def is_active(session: AsyncSession, user_id: str) -> bool:

@@ -101,6 +101,8 @@ class RemoteDeviceList(Table):
     due_ts: Mapped[int]
     """When to try to fetch it, if it is not current."""
     attempts: Mapped[int]
+    position: Mapped[int] = mapped_column(default=0)
+    """Of the stream, when it was fetched: it is good only if a room has been shared ever since."""
 
 
 class RemoteDevice(Table):
@@ -115,7 +117,7 @@ class RemoteDevice(Table):
 
 
 class FollowedPosition(Table):
-    """Up to which position it has been looked who began and who ceased to share rooms with other servers."""
+    """Up to which position of the stream the membership events have been followed."""
 
     __tablename__ = "followed_position"
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import Field
 
+from identity_server.homeserver.access.removal import OpenDeviceWatchers
 from identity_server.homeserver.accounts import store as accounts
 from identity_server.homeserver.accounts.client_api import DeviceName, DisplayName, Password
 from identity_server.homeserver.accounts.interactive import Attempt
@@ -51,6 +52,7 @@ async def register(
     source: Source,
     entropy: Random,
     now_ms: Now,
+    watchers: OpenDeviceWatchers,
     kind: Literal["user", "guest"] = "user",
 ) -> dict[str, Any]:
     if kind == "guest":
@@ -70,6 +72,7 @@ async def register(
         server_name=homeserver.name,
         entropy=entropy,
         now_ms=now_ms,
+        watchers=watchers,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.access.issue import issue_token
+from identity_server.homeserver.access.removal import DeviceWatchers
 from identity_server.homeserver.accounts import store
 from identity_server.homeserver.accounts.interactive import Attempt, Wanted, finish, prove
 from identity_server.homeserver.accounts.passwords import Passwords, hash_new
@@ -43,6 +44,7 @@ async def register_account(
     server_name: str,
     entropy: Entropy,
     now_ms: int,
+    watchers: DeviceWatchers,
 ) -> dict[str, Any]:
     """``user_id``; also what ``issue_token`` gives if a ``device`` (ID, display name) is to be logged in.
 
@@ -69,6 +71,8 @@ async def register_account(
         login = (
             {}
             if device is None
-            else await issue_token(session, user_id, *device, entropy=entropy, now_ms=now_ms, lifetime_ms=lifetime_ms)
+            else await issue_token(
+                session, user_id, *device, entropy=entropy, now_ms=now_ms, lifetime_ms=lifetime_ms, watchers=watchers
+            )
         )
     return {"user_id": user_id, **login}

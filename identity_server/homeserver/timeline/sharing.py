@@ -1,6 +1,7 @@
 """Who shares rooms with whom, and since when: what decides who is told of devices and presence."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 import orjson
 from sqlalchemy import select
@@ -47,13 +48,22 @@ async def shares_with(session: AsyncSession, user_id: str, other_ids: Iterable[s
     return found
 
 
-async def servers_sharing(session: AsyncSession, user_id: str) -> set[str]:
-    """The servers of those who share a room with the user now, the user's own among them."""
+async def servers_sharing(
+    session: AsyncSession, user_id: str, *, joined_after: int | None = None, joined_until: int | None = None
+) -> set[str]:
+    """The servers of those who share a room with the user now, the user's own among them.
+
+    Of rooms that the user joined at positions ``joined_after`` < p <= ``joined_until``, where these are given.
+    """
     statement = (
         select(RoomServer.server_name)
         .join(Membership, Membership.room_id == RoomServer.room_id)
         .where(Membership.user_id == user_id, Membership.membership == JOIN, RoomServer.until.is_(None))
     )
+    if joined_after is not None:
+        statement = statement.where(Membership.joined_position > joined_after)
+    if joined_until is not None:
+        statement = statement.where(Membership.joined_position <= joined_until)
     return set(await session.scalars(statement.distinct()))
 
 
@@ -68,6 +78,25 @@ async def shared_with_server(session: AsyncSession, user_ids: Iterable[str], ser
             .where(RoomServer.server_name == server_name, RoomServer.until.is_(None))
         )
         found.update(await session.scalars(statement.distinct()))
+    return found
+
+
+async def shared_since(session: AsyncSession, user_ids: Iterable[str], server_name: str) -> dict[str, int]:
+    """Since which position those of ``user_ids`` who share a room with the server have done so without a break.
+
+    Rooms count one by one: to have gone from one to another is a break.
+    """
+    found: dict[str, int] = {}
+    for users in in_chunks(sorted(user_ids)):
+        statement = (
+            select(Membership.user_id, Membership.joined_position, RoomServer.since)
+            .join(RoomServer, RoomServer.room_id == Membership.room_id)
+            .where(Membership.user_id.in_(users), Membership.membership == JOIN)
+            .where(RoomServer.server_name == server_name, RoomServer.until.is_(None))
+        )
+        for user_id, joined_position, since in await session.execute(statement):
+            together = max(joined_position or 0, since)
+            found[user_id] = min(together, found.get(user_id, together))
     return found
 
 
@@ -94,6 +123,33 @@ async def moves_in(session: AsyncSession, room_ids: Collection[str], since: int,
         )
         moved += await session.scalars(statement.distinct())
     return moved
+
+
+@dataclass(frozen=True)
+class Move:
+    """A membership event at ``position``, and where its user stands now."""
+
+    position: int
+    room_id: str
+    user_id: str
+    membership: str
+    joined_position: int | None
+
+
+async def moves_between(session: AsyncSession, since: int, upto: int, *, limit: int) -> list[Move]:
+    """Those at ``since`` < position <= ``upto``, in order."""
+    events, now = StoredEventRow, Membership
+    statement = (
+        select(events.position, now.room_id, now.user_id, now.membership, now.joined_position)
+        .join(now, (now.room_id == events.room_id) & (now.user_id == events.state_key))
+        .where(events.position > since, events.position <= upto, events.type == _MEMBER)
+        .order_by(events.position)
+        .limit(limit)
+    )
+    return [
+        Move(row.position or 0, row.room_id, row.user_id, row.membership, row.joined_position)
+        for row in await session.execute(statement)
+    ]
 
 
 async def joined_users_of(session: AsyncSession, room_ids: Collection[str]) -> set[str]:

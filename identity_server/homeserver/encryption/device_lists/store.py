@@ -71,36 +71,56 @@ async def kept_list(session: AsyncSession, user_id: str) -> RemoteDeviceList | N
     return await session.scalar(select(RemoteDeviceList).where(RemoteDeviceList.user_id == user_id).with_for_update())
 
 
-async def kept_users(session: AsyncSession, user_ids: Iterable[str], *, current: bool = False) -> set[str]:
-    """Those of ``user_ids`` whose lists we keep; with ``current``, only those that are up to date."""
+async def kept_users(session: AsyncSession, user_ids: Iterable[str]) -> set[str]:
+    """Those of ``user_ids`` whose lists we keep, be they stale."""
     found: set[str] = set()
     for chunk in in_chunks(sorted(user_ids)):
         statement = select(RemoteDeviceList.user_id).where(RemoteDeviceList.user_id.in_(chunk))
-        if current:
-            statement = statement.where(RemoteDeviceList.is_current.is_(True))
         found.update(await session.scalars(statement))
     return found
 
 
-async def keep_list(session: AsyncSession, user_id: str, stream_id: int, devices: Mapping[str, StoredDevice]) -> None:
-    """The user's whole list, as it is now."""
+async def current_lists(session: AsyncSession, user_ids: Iterable[str]) -> dict[str, int]:
+    """At which position of the stream those lists of ``user_ids`` were fetched that have missed no update since."""
+    found: dict[str, int] = {}
+    for chunk in in_chunks(sorted(user_ids)):
+        statement = select(RemoteDeviceList.user_id, RemoteDeviceList.position).where(
+            RemoteDeviceList.user_id.in_(chunk), RemoteDeviceList.is_current.is_(True)
+        )
+        found.update({row.user_id: row.position for row in await session.execute(statement)})
+    return found
+
+
+async def keep_list(
+    session: AsyncSession, user_id: str, stream_id: int, devices: Mapping[str, StoredDevice], *, position: int
+) -> None:
+    """The user's whole list, fetched at ``position``. It stays stale if an update came that it does not cover."""
+    known = await kept_list(session, user_id)
+    needed = known.stream_id if known is not None and not known.is_current else None
     await session.execute(delete(RemoteDevice).where(RemoteDevice.user_id == user_id))
     rows = [
         {"user_id": user_id, "device_id": device_id, "display_name": device.display_name, "keys": device.keys}
         for device_id, device in devices.items()
     ]
     await insert_missing(session, RemoteDevice, rows)
-    row = {"user_id": user_id, "stream_id": stream_id, "is_current": True, "due_ts": 0, "attempts": 0}
-    statement = insert(session, RemoteDeviceList).values(row)
+    if needed is None or stream_id >= needed:
+        row = {
+            "user_id": user_id,
+            "stream_id": stream_id,
+            "is_current": True,
+            "due_ts": 0,
+            "attempts": 0,
+            "position": position,
+        }
+        statement = insert(session, RemoteDeviceList).values(row)
+        await session.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_=row))
+
+
+async def mark_stale(session: AsyncSession, user_id: str, *, needed: int | None = None, due_ts: int) -> None:
+    """Also begins to keep a list that was not kept. ``needed``: the stream ID up to which it has to be fetched."""
+    row = {"user_id": user_id, "stream_id": needed, "is_current": False, "due_ts": due_ts, "attempts": 0}
+    statement = insert(session, RemoteDeviceList).values({**row, "position": 0})
     await session.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_=row))
-
-
-async def mark_stale(session: AsyncSession, user_id: str, *, due_ts: int) -> None:
-    """Also begins to keep a list that was not kept."""
-    row = {"user_id": user_id, "stream_id": None, "is_current": False, "due_ts": due_ts, "attempts": 0}
-    statement = insert(session, RemoteDeviceList).values(row)
-    changed = {"is_current": False, "due_ts": due_ts, "attempts": 0}
-    await session.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_=changed))
 
 
 async def put_off(session: AsyncSession, user_id: str, *, due_ts: int) -> None:
