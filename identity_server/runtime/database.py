@@ -58,9 +58,11 @@ class Database:
             self._reading = self._sqlite_engine(pool_size=4, begin="BEGIN", query_only=True)
             self.fast: FastReads = SqliteReads(self.url.database or "")
         else:
-            self.engine = self._reading = create_async_engine(
+            self.engine = create_async_engine(
                 self.url, pool_size=pool_size, max_overflow=pool_size, hide_parameters=True, pool_pre_ping=True
             )
+            # One snapshot for all statements of a transaction, as SQLite has it: said with its BEGIN, at no price.
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
             self.fast = PostgresReads(self.url, size=pool_size)
         self.lookups = PostgresReads(async_url(replica_url), size=pool_size) if replica_url else self.fast
         self._writers = async_sessionmaker(self.engine, expire_on_commit=False)

@@ -172,3 +172,19 @@ async def test_an_error_in_an_endpoint_takes_everything_back_unless_it_says_othe
 ) -> None:
     assert await post(f"/whole?then={then}") == status
     assert await rows(database) == (there, 0)
+
+
+async def test_a_reader_sees_one_state_of_the_database_to_its_end(database_url: str) -> None:
+    database = Database(database_url)
+    try:
+        async with database.transaction() as session:
+            await session.execute(text("CREATE TABLE words (word TEXT)"))
+        async with database.reading() as reader:
+            assert (await reader.execute(text("SELECT word FROM words"))).all() == []
+            async with database.transaction() as writer:
+                await writer.execute(text("INSERT INTO words VALUES ('later')"))
+            assert (await reader.execute(text("SELECT word FROM words"))).all() == []
+        async with database.reading() as reader:
+            assert (await reader.execute(text("SELECT word FROM words"))).all() == [("later",)]
+    finally:
+        await database.close()
