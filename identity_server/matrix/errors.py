@@ -34,6 +34,12 @@ class BadJson(MatrixError):
     errcode = "M_BAD_JSON"
 
 
+class ManagedByServer(BadJson):
+    """Clients may read it, and change it only by other ways (Client-Server API, "Client Config")."""
+
+    status = 405
+
+
 class MissingParam(MatrixError):
     """As the Client-Server API spells it; the Identity Service API says ``M_MISSING_PARAMS``."""
 
@@ -212,3 +218,21 @@ class PassedOn(MatrixError):
         super().__init__(message)
         self.status = status
         self.body["errcode"] = errcode
+
+
+class UnableToAuthoriseJoin(MatrixError):
+    """Whether the room lets the user in is not for us to know."""
+
+    errcode = "M_UNABLE_TO_AUTHORISE_JOIN"
+
+
+class UnableToGrantJoin(MatrixError):
+    """The room lets the user in, but nobody of ours can say so."""
+
+    errcode = "M_UNABLE_TO_GRANT_JOIN"
+
+
+class IncompatibleRoomVersion(MatrixError):
+    """``room_version`` is to be given."""
+
+    errcode = "M_INCOMPATIBLE_ROOM_VERSION"

@@ -4,7 +4,7 @@ Checks 1 to 3, which need nothing of the room but its version; for many events a
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +41,21 @@ async def check_event(key_ring: KeyRing, pdu: Any, version: RoomVersion) -> Even
     return _verified(event, keys)
 
 
-async def check_events(key_ring: KeyRing, pdus: Iterable[Any], version: RoomVersion, *, room_id: str) -> Checked:
-    """All of ``pdus`` that are events of the room, each once, in their order."""
+async def check_events(
+    key_ring: KeyRing,
+    pdus: Iterable[Any],
+    version: RoomVersion,
+    *,
+    room_id: str,
+    known: Container[str] = (),
+) -> Checked:
+    """All of ``pdus`` that are events of the room, each once, in their order; without those that are ``known``."""
     checked = Checked({}, {})
     read: dict[str, Event] = {}
     for lot in _lots(list(pdus)):
         for event in await _aside(_read, lot, version):
+            if event.event_id in known:
+                continue
             if event.room_id == room_id:
                 read[event.event_id] = event
             else:

@@ -88,21 +88,26 @@ class Receiver:
         taken = iter(lot)
         return [error or outcomes[next(taken).event_id] for error in errors]
 
-    async def take(self, origin: str, events: Sequence[Event]) -> list[str | None]:
-        """Take events that passed checks 1 to 3; for each, why it was not accepted."""
+    async def take(self, origin: str, events: Sequence[Event], *, relayed: bool = False) -> list[str | None]:
+        """Take events that passed checks 1 to 3; for each, why it was not accepted.
+
+        ``relayed``: they come through us into the room, and the others are to hear of them from us.
+        """
         errors: dict[str, str | None] = {}
         for start in range(0, len(events), _LOT):
             lot = events[start : start + _LOT]
-            waiting = await self._append_those_ready(lot, errors)
+            waiting = await self._append_those_ready(lot, errors, relayed)
             for event in waiting:
-                errors[event.event_id] = await self._take_with_ancestors(origin, event)
+                errors[event.event_id] = await self._take_with_ancestors(origin, event, relayed)
         return [errors[event.event_id] for event in events]
 
     async def _version(self, origin: str, room_id: str) -> RoomVersion:
         async with self.database.reading() as session:
             return await version_of_our_room(session, room_id, origin, self.timeline.server_name)
 
-    async def _append_those_ready(self, events: Sequence[Event], errors: dict[str, str | None]) -> list[Event]:
+    async def _append_those_ready(
+        self, events: Sequence[Event], errors: dict[str, str | None], relayed: bool
+    ) -> list[Event]:
         """Append the events for which all is known; the others."""
         waiting: list[Event] = []
         async with self.database.transaction() as session:
@@ -110,7 +115,7 @@ class Receiver:
                 try:
                     # What one event does to the database must not harm the next.
                     async with savepoint(session):
-                        errors[event.event_id] = await self._append(session, event, _Ends())
+                        errors[event.event_id] = await self._append(session, event, _Ends(), relayed)
                 except MissingAncestors:
                     waiting.append(event)
                 except (MatrixError, SQLAlchemyError) as error:
@@ -118,7 +123,7 @@ class Receiver:
                     errors[event.event_id] = "The event could not be taken"
         return waiting
 
-    async def _take_with_ancestors(self, origin: str, event: Event) -> str | None:
+    async def _take_with_ancestors(self, origin: str, event: Event, relayed: bool) -> str | None:
         gaps = self._gaps.setdefault(origin, asyncio.Semaphore(_GAPS_AT_ONCE))
         async with gaps:
             try:
@@ -130,15 +135,15 @@ class Receiver:
             for earlier in in_order(await collect_gap(self.database, self.fetch, origin, event)):
                 # Whatever becomes of it, the next may do without.
                 await self._take_upon_told_state(origin, earlier)
-            return await self._take_upon_told_state(origin, event)
+            return await self._take_upon_told_state(origin, event, relayed)
 
-    async def _take_upon_told_state(self, origin: str, event: Event) -> str | None:
+    async def _take_upon_told_state(self, origin: str, event: Event, relayed: bool = False) -> str | None:
         """Take the event even if we do not know its parents: then by the state that others say was after them."""
         ends = _Ends()
         for _ in range(2):
             try:
                 async with self.database.transaction() as session:
-                    return await self._append(session, event, ends)
+                    return await self._append(session, event, ends, relayed)
             except MissingAncestors:
                 try:
                     await self._have_auth_events(origin, event)
@@ -210,7 +215,7 @@ class Receiver:
                 continue
         raise Dropped("The state before the event could not be had")
 
-    async def _append(self, session: AsyncSession, event: Event, ends: _Ends) -> str | None:
+    async def _append(self, session: AsyncSession, event: Event, ends: _Ends, relayed: bool) -> str | None:
         """Checks 4 to 6, and the event stands in its room; why it is not accepted. Raises ``MissingAncestors``."""
         room = await lock_room(session, event.room_id)
         known = await store.get_event(session, event.event_id)
@@ -232,7 +237,7 @@ class Receiver:
             error = str(refused)
             if standing != SOFT_FAILED:
                 standing, event = REJECTED, replace(event, rejected=True)
-        await append(session, self.timeline, event, state_before=before, standing=standing)
+        await append(session, self.timeline, event, state_before=before, standing=standing, relayed=relayed)
         return error
 
     async def _group_before(self, session: AsyncSession, room: LockedRoom, event: Event, ends: _Ends) -> int | None:
