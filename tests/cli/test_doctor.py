@@ -5,7 +5,7 @@ import os
 import re
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -237,12 +237,14 @@ async def test_a_key_file_without_a_key_is_a_problem(tmp_path: Path, content: st
     assert only(await check_keys(settings)).level == "problem"
 
 
-async def test_a_database_is_fine_once_it_has_the_tables_of_this_version(database_url: str) -> None:
-    settings = Settings(database={"url": database_url})
+async def test_a_database_is_fine_once_it_has_the_tables_of_this_version(
+    new_database_url: Callable[..., Awaitable[str]],
+) -> None:
+    settings = Settings(database={"url": await new_database_url(None)})
     first = only(await check_database(settings, CLOCK))
     assert first.level == "warning"
     assert re.search("is empty|is not there yet", first.text)
-    database = Database(database_url)
+    database = Database(settings.database_url)
     try:
         await prepare(database, "identity")
         prepared = only(await check_database(settings, CLOCK))

@@ -12,6 +12,7 @@ from identity_server.homeserver.accounts.passwords import Passwords
 from identity_server.homeserver.application import homeserver_application, open_homeserver
 from identity_server.homeserver.serve import opened
 from identity_server.runtime.clock import FakeClock
+from identity_server.runtime.migrations import Schema
 from identity_server.runtime.tokens import FakeEntropy, SystemEntropy
 from identity_server.settings import HomeserverSettings, ServerSettings, Settings
 
@@ -19,6 +20,11 @@ Register = Callable[..., Awaitable[dict[str, Any]]]
 
 # As Argon2 as the real ones, at a hundredth of the price.
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+
+
+@pytest.fixture
+def schema() -> Schema | None:
+    return "homeserver"
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def policies() -> dict[str, Any]:
 
 @pytest.fixture
 async def both(
-    new_database_url: Callable[[], Awaitable[str]],
+    new_database_url: Callable[..., Awaitable[str]],
     tmp_path: Path,
     clock: FakeClock,
     homeserver: dict[str, Any],
@@ -53,7 +53,7 @@ async def both(
     homeserver_settings = Settings(server={"data_dir": tmp_path}, homeserver=ours, rate_limits={"enabled": False})
     identity_settings = Settings(
         server={"name": "is.test", "public_base_url": "https://is.test", "data_dir": tmp_path},
-        database={"url": await new_database_url()},
+        database={"url": await new_database_url("identity")},
         rate_limits={"enabled": False},
         terms={"policies": policies},
         sms={"routes": [{"url": "json://sms.test"}]},

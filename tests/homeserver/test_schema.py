@@ -1,4 +1,5 @@
 from alembic.autogenerate import compare_metadata
+import pytest
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
@@ -12,6 +13,11 @@ from identity_server.homeserver.timeline import models  # noqa: F401 (its tables
 from identity_server.homeserver.validation import models as validation  # noqa: F401 (its tables)
 from identity_server.runtime.database import Database
 from identity_server.runtime.migrations import migrate
+
+
+@pytest.fixture
+def schema() -> None:
+    """The tables are to be made here."""
 
 
 async def test_the_migrations_make_the_tables_that_the_models_describe(database_url: str) -> None:

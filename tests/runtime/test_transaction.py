@@ -24,6 +24,11 @@ TABLES = (
 
 
 @pytest.fixture
+def schema() -> None:
+    """The tables are these tests' own."""
+
+
+@pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
     async with database.transaction() as session:
