@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from identity_server.homeserver.access.last_seen import LastSeen
 from identity_server.homeserver.accounts.passwords import Passwords
+from identity_server.homeserver.encryption.incoming import incoming_edus as encryption_edus
 from identity_server.homeserver.encryption.opening import device_list_loops
 from identity_server.homeserver.encryption.watching import device_watchers
 from identity_server.homeserver.federation.opening import open_with_others
@@ -60,13 +61,14 @@ async def open_homeserver(
         stack.callback(passwords.close)
         keys = load_server_keys(settings.homeserver.name, settings.homeserver_data_dir / "signing.key", entropy)
         streams = Streams()
+        timeline = Timeline(keys, streams)
+        edus = {**encryption_edus(streams, clock, server_name=settings.homeserver.name)}
         with_others = await stack.enter_async_context(
-            open_with_others(settings.federation, database, keys, streams, clock, entropy, background=background)
+            open_with_others(settings.federation, database, timeline, edus, clock, entropy, background=background)
         )
         last_seen = LastSeen(database)
         http, calls = parts.get("http", with_others["http"]), with_others["federation_calls"]
         trusted = TrustedServers.configured(settings.homeserver.identity_servers)
-        timeline = Timeline(keys, streams)
         unbinder = Unbinder(http, keys, trusted)
         own_account = OwnAccount(
             database,

@@ -5,7 +5,7 @@ takes several transactions; each leaves what is true on its own.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from weakref import WeakValueDictionary
@@ -54,7 +54,7 @@ class MissingAncestors(LookupError):
 
 
 @dataclass
-class _Ends:
+class Ends:
     """What was learnt of parents that we do not have ourselves: the state groups after them, by event ID."""
 
     groups: dict[str, int] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class Receiver:
                 try:
                     # What one event does to the database must not harm the next.
                     async with savepoint(session):
-                        errors[event.event_id] = await self._append(session, event, _Ends(), relayed)
+                        errors[event.event_id] = await self._append(session, event, Ends(), relayed)
                 except MissingAncestors:
                     waiting.append(event)
                 except (MatrixError, SQLAlchemyError) as error:
@@ -127,7 +127,7 @@ class Receiver:
         gaps = self._gaps.setdefault(origin, asyncio.Semaphore(_GAPS_AT_ONCE))
         async with gaps:
             try:
-                await self._have_auth_events(origin, event)
+                await self.have_auth_events(origin, event)
             except Dropped as error:
                 return str(error)
             if (refused := await self._rejected_at_once(event)) is not None:
@@ -139,15 +139,15 @@ class Receiver:
 
     async def _take_upon_told_state(self, origin: str, event: Event, relayed: bool = False) -> str | None:
         """Take the event even if we do not know its parents: then by the state that others say was after them."""
-        ends = _Ends()
+        ends = Ends()
         for _ in range(2):
             try:
                 async with self.database.transaction() as session:
                     return await self._append(session, event, ends, relayed)
             except MissingAncestors:
                 try:
-                    await self._have_auth_events(origin, event)
-                    await self._learn_states(origin, event, ends)
+                    await self.have_auth_events(origin, event)
+                    await self.learn_states(origin, event, ends)
                 except Dropped as error:
                     return str(error)
             except (MatrixError, SQLAlchemyError) as error:
@@ -155,7 +155,7 @@ class Receiver:
                 break
         return "The event could not be taken"
 
-    async def _have_auth_events(self, origin: str, event: Event) -> None:
+    async def have_auth_events(self, origin: str, event: Event) -> None:
         """Raises ``Dropped`` if they are not to be had."""
         if not await self._unknown(cited_ids(event)):
             return
@@ -179,7 +179,7 @@ class Receiver:
 
     async def _unknown(self, event_ids: Collection[str]) -> set[str]:
         async with self.database.reading() as session:
-            return set(event_ids) - (await store.known_events(session, event_ids)).keys()
+            return await unknown_of(session, event_ids)
 
     async def _rejected_at_once(self, event: Event) -> str | None:
         """What check 4 rejects is not worth asking further for."""
@@ -194,13 +194,15 @@ class Receiver:
             return "The event's auth events could not be had"
         return None
 
-    async def _learn_states(self, origin: str, event: Event, ends: _Ends) -> None:
-        """Raises ``Dropped``."""
+    async def learn_states(self, origin: str, event: Event, ends: Ends, *, besides: Container[str] = ()) -> None:
+        """Have the states after the event's parents, but for those ``besides`` it. Raises ``Dropped``."""
         async with self.database.reading() as session:
             parents = await store.get_events(session, event.prev_events)
             servers = await store.servers_in_room(session, event.room_id)
         others = sorted(servers - {origin, self.timeline.server_name})[:_OTHERS_TO_ASK]
         for parent in event.prev_events:
+            if parent in besides or parent in ends.groups:
+                continue
             if parent in parents and parents[parent].state_group is not None:
                 continue
             ends.groups[parent] = await self._learn_state(event, parent, [origin, *others])
@@ -215,20 +217,18 @@ class Receiver:
                 continue
         raise Dropped("The state before the event could not be had")
 
-    async def _append(self, session: AsyncSession, event: Event, ends: _Ends, relayed: bool) -> str | None:
+    async def _append(self, session: AsyncSession, event: Event, ends: Ends, relayed: bool) -> str | None:
         """Checks 4 to 6, and the event stands in its room; why it is not accepted. Raises ``MissingAncestors``."""
         room = await lock_room(session, event.room_id)
         known = await store.get_event(session, event.event_id)
         if known is not None and known.standing != OUTLIER and known.state_group is not None:
             return None if known.standing != REJECTED else "The event was rejected before"
-        cited = await store.get_events(session, cited_ids(event))
-        if len(cited) < len(cited_ids(event)):
+        if await unknown_of(session, cited_ids(event)):
             raise MissingAncestors("an auth event is not known")
-        before = await self._group_before(session, room, event, ends)
+        before = await self.group_before(session, room, event, ends)
         standing, error = ACCEPTED, None
         try:
-            check_by_auth_events(event, {event_id: stored.event for event_id, stored in cited.items()})  # 4
-            await authorise_by_group(session, self.timeline, event, before)  # 5
+            await self.check_then(session, event, before)  # 4, 5
             if before != room.state_group:
                 standing = SOFT_FAILED
                 await authorise_by_group(session, self.timeline, event, room.state_group)  # 6
@@ -240,7 +240,16 @@ class Receiver:
         await append(session, self.timeline, event, state_before=before, standing=standing, relayed=relayed)
         return error
 
-    async def _group_before(self, session: AsyncSession, room: LockedRoom, event: Event, ends: _Ends) -> int | None:
+    async def check_then(self, session: AsyncSession, event: Event, before: int | None) -> None:
+        """Checks 4 and 5: whether it was allowed when it was sent. Raises ``NotAllowed`` and ``MissingAncestors``."""
+        cited = await store.get_events(session, cited_ids(event))
+        try:
+            check_by_auth_events(event, {event_id: stored.event for event_id, stored in cited.items()})
+        except LookupError as error:
+            raise MissingAncestors(str(error)) from error
+        await authorise_by_group(session, self.timeline, event, before)
+
+    async def group_before(self, session: AsyncSession, room: LockedRoom, event: Event, ends: Ends) -> int | None:
         """The group of the state before the event. Raises ``MissingAncestors``."""
         parents = await store.get_events(session, event.prev_events)
         groups: set[int] = set()
@@ -255,6 +264,10 @@ class Receiver:
         if not groups:
             return None
         return await resolved_group(session, self.timeline.groups, room.room_id, room.version, sorted(groups))
+
+
+async def unknown_of(session: AsyncSession, event_ids: Collection[str]) -> set[str]:
+    return set(event_ids) - (await store.known_events(session, event_ids)).keys()
 
 
 async def authorise_by_group(session: AsyncSession, timeline: Timeline, event: Event, group: int | None) -> None:

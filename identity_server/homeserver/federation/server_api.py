@@ -5,10 +5,10 @@ from typing import Any
 from fastapi import APIRouter
 
 from identity_server import __version__
-from identity_server.homeserver.federation import key_api
+from identity_server.homeserver.federation import key_api, membership_api, room_api, transaction_api
 
 router = APIRouter(tags=["federation"])
-for _part in (key_api,):
+for _part in (key_api, transaction_api, room_api, membership_api):
     router.include_router(_part.router)
 
 
