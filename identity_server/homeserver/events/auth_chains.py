@@ -1,7 +1,8 @@
 """Auth chains, and what of them is in conflict ("State resolution", "Definitions").
 
-Here an event belongs to its own auth chain. Between the chains of whole states that makes one difference: an event of
-the unconflicted state is in all of them, and so never in the auth difference. All servers that we know do likewise.
+Here an event belongs to its own auth chain, and ``m.room.create`` to all of them, however it is named. Between the
+chains of whole states that makes one difference: an event of the unconflicted state is in all of them, and so never in
+the auth difference. All servers that we know do likewise.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -39,7 +40,7 @@ class AuthChains:
             found = await source.events(sorted(wanted))
             # Whoever cites what is no state, against rule 3.2 of the authorisation rules, gains nothing by it.
             events.update((event_id, event) for event_id, event in found.items() if event.is_state)
-            wanted = {cited for event in found.values() for cited in event.auth_events} - asked
+            wanted = {cited for event in found.values() for cited in event.cited} - asked
         return cls(conflicted, events)
 
     async def full_conflicted_set(
@@ -57,7 +58,7 @@ class AuthChains:
         # Everything here is cited, if indirectly, by such an event; what is left is to lead to one.
         subgraph: set[str] = set()
         for event_id in reversed(self._order):
-            if event_id in self.conflicted or not subgraph.isdisjoint(self.events[event_id].auth_events):
+            if event_id in self.conflicted or not subgraph.isdisjoint(self.events[event_id].cited):
                 subgraph.add(event_id)
         return subgraph
 
@@ -88,7 +89,7 @@ class AuthChains:
             for event_id in self.conflicted.intersection(state.values()):
                 in_chains[event_id] |= 1 << number
         for event_id in self._order:
-            for cited in self.events[event_id].auth_events:
+            for cited in self.events[event_id].cited:
                 if cited in in_chains:
                     in_chains[cited] |= in_chains[event_id]
         return in_chains
@@ -100,7 +101,7 @@ class AuthChains:
         while wanted:
             seen |= wanted
             found = await source.events(sorted(wanted))
-            cited = {cited for event in found.values() for cited in event.auth_events}
+            cited = {cited for event in found.values() for cited in event.cited}
             entered |= cited & self.events.keys()
             wanted = cited - self.events.keys() - seen
         return entered
@@ -113,18 +114,18 @@ class AuthChains:
             if in_chains.get(common, all_of_them) != all_of_them:
                 in_chains[common] = all_of_them
                 difference.discard(common)
-                pending.extend(self.events[common].auth_events)
+                pending.extend(self.events[common].cited)
 
 
 def _citing_first(events: Mapping[str, Event]) -> list[str]:
     """All of them, each before those that it cites."""
     cited_by = dict.fromkeys(events, 0)
     for event in events.values():
-        for cited in set(event.auth_events) & events.keys():
+        for cited in set(event.cited) & events.keys():
             cited_by[cited] += 1
     ready = [event_id for event_id, count in cited_by.items() if count == 0]
     for event_id in ready:  # It grows meanwhile.
-        for cited in set(events[event_id].auth_events) & events.keys():
+        for cited in set(events[event_id].cited) & events.keys():
             cited_by[cited] -= 1
             if cited_by[cited] == 0:
                 ready.append(cited)

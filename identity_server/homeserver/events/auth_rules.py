@@ -38,7 +38,7 @@ def auth_keys(
 
 def _membership_keys(content: Mapping[str, Any], version: RoomVersion) -> Iterator[StateKey]:
     membership = content.get("membership")
-    if membership in ("join", "invite") or (membership == "knock" and version.knocking):
+    if membership in ("join", "invite", "knock"):
         yield JOIN_RULES
     if membership == "invite":
         token = _signed(content.get("third_party_invite")).get("token")

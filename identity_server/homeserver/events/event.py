@@ -86,6 +86,14 @@ class Event:
         return tuple(self.pdu["auth_events"])
 
     @property
+    def cited(self) -> tuple[str, ...]:
+        """``auth_events``, and ``m.room.create`` also where, from room version 12 on, only the room ID names it."""
+        cited: list[str] = self.pdu["auth_events"]
+        if self.version.room_id_is_create_event_id and self.type != "m.room.create":
+            return (*cited, "$" + self.room_id[1:])
+        return tuple(cited)
+
+    @property
     def membership(self) -> str | None:
         """What an ``m.room.member`` event says, if it says it with a string."""
         if self.type != "m.room.member":

@@ -84,7 +84,7 @@ def with_auth_chains(power_events: Collection[str], full: Collection[str], event
     picked = set(power_events)
     pending = list(power_events)
     while pending:
-        for cited in events[pending.pop()].auth_events:
+        for cited in events[pending.pop()].cited:
             if cited in full and cited not in picked:
                 picked.add(cited)
                 pending.append(cited)
@@ -93,7 +93,7 @@ def with_auth_chains(power_events: Collection[str], full: Collection[str], event
 
 def reverse_topological_power_ordering(ids: Collection[str], events: Events) -> list[str]:
     """The lexicographically smallest topological ordering, by Kahn's algorithm; the earliest event comes first."""
-    cites = {event_id: set(events[event_id].auth_events) & set(ids) for event_id in ids}
+    cites = {event_id: set(events[event_id].cited) & set(ids) for event_id in ids}
     cited_by: dict[str, list[str]] = {event_id: [] for event_id in ids}
     for event_id, cited_ids in cites.items():
         for cited in cited_ids:
@@ -118,9 +118,8 @@ def reverse_topological_power_ordering(ids: Collection[str], events: Events) -> 
 
 def _power_of_sender(event: Event, events: Events) -> Level:
     """As its own ``auth_events`` have it."""
-    cited = {cited.key: cited for cited in _cited(event, events) if cited.is_state}
-    create = cited.get(CREATE) or _create_of(event, events)
-    return PowerLevels(create, cited.get(POWER_LEVELS)).of(event.sender)
+    cited = {cited.key: cited for cited in _cited(event, events)}
+    return PowerLevels(cited.get(CREATE), cited.get(POWER_LEVELS)).of(event.sender)
 
 
 async def mainline_of(power_levels: str | None, events: dict[str, Event], source: EventSource) -> list[str]:
@@ -134,7 +133,7 @@ async def mainline_of(power_levels: str | None, events: dict[str, Event], source
         if power_levels not in events:
             events.update(await source.events([power_levels]))
         event = events.get(power_levels)
-        unknown = [cited for cited in event.auth_events if cited not in events] if event else []
+        unknown = [cited for cited in event.cited if cited not in events] if event else []
         if unknown:
             events.update(await source.events(unknown))
         power_levels = _cited_power_levels(event, events) if event else None
@@ -176,37 +175,26 @@ async def iterative_auth_checks(ids: Sequence[str], state: dict[StateKey, str], 
 def _state_for(event: Event, state: StateMap, events: Events) -> dict[StateKey, Event]:
     """What the rules look at: the state, and where it has nothing the event's own ``auth_events``, if not rejected."""
     needed = {CREATE, *auth_keys(event.type, event.sender, event.state_key, event.content, event.version)}
-    own = {cited.key: cited for cited in _cited(event, events) if cited.is_state and not cited.rejected}
-    if event.version.room_id_is_create_event_id and event.type != "m.room.create":
-        create = _create_of(event, events)
-        if create is not None and not create.rejected:
-            own[CREATE] = create
+    own = {cited.key: cited for cited in _cited(event, events) if not cited.rejected}
     found = {key: events.get(state[key]) if key in state else own.get(key) for key in needed}
     return {key: known for key, known in found.items() if known is not None}
 
 
 def _cited(event: Event, events: Events) -> list[Event]:
-    return [events[cited] for cited in event.auth_events if cited in events]
+    return [events[cited] for cited in event.cited if cited in events and events[cited].is_state]
 
 
 def _cited_power_levels(event: Event, events: Events) -> str | None:
     for cited in _cited(event, events):
-        if cited.is_state and cited.key == POWER_LEVELS:
+        if cited.key == POWER_LEVELS:
             return cited.event_id
     return None
-
-
-def _create_of(event: Event, events: Events) -> Event | None:
-    """The ``m.room.create`` event whose ID is the room's, from room version 12 on."""
-    return events.get("$" + event.room_id[1:]) if event.version.room_id_is_create_event_id else None
 
 
 async def _referred_to(full: Collection[str], events: Events, unconflicted: StateMap, source: EventSource) -> Events:
     """What the checks of the ``full`` conflicted set may look at beyond ``events``."""
     wanted: set[str] = set()
     for event in (events[event_id] for event_id in full):
-        if event.version.room_id_is_create_event_id:
-            wanted.add("$" + event.room_id[1:])
         keys = auth_keys(event.type, event.sender, event.state_key, event.content, event.version)
         wanted |= {unconflicted[key] for key in keys if key in unconflicted}
     return await source.events(sorted(wanted - events.keys()))
