@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.bind import bind, mail
+from benchmarks.homeserver import sends
+from benchmarks.homeserver_federation import federation
 from benchmarks.limits import limits
 from benchmarks.lookup import growth, latency, lookup, workers
 from benchmarks.replication import replication
@@ -35,6 +37,8 @@ STORIES: dict[str, Callable[[World], AsyncIterator[Row]]] = {
     "growth": growth,
     "start": start,
     "import": bulk,
+    "sends": sends,
+    "federation": federation,
 }
 
 

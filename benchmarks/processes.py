@@ -61,10 +61,9 @@ async def identity_server(folder: Path, database_url: str, **sections: Mapping[s
         "logging": {"level": "error"},
     }
     merged = {name: {**usual.get(name, {}), **sections.get(name, {})} for name in {*usual, *sections}}
-    file = folder / f"{port}.toml"
-    file.write_text("\n".join(f"[{name}]\n{_toml(section)}" for name, section in merged.items()))
+    file = _settings_file(folder, port, merged)
     command = [sys.executable, "-m", "identity_server.cli", "--config", str(file), "serve"]
-    async with _started(command, port, "/_matrix/identity/v2") as server:
+    async with started(command, port, "/_matrix/identity/v2") as server:
         yield server
 
 
@@ -73,8 +72,29 @@ async def reference(application: str) -> AsyncIterator[Server]:
     """An application of ``limits_http``, under the same uvicorn."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.limits_http", application, str(port)]
-    async with _started(command, port, "/") as server:
+    async with started(command, port, "/") as server:
         yield server
+
+
+def homeserver_settings(folder: Path, *, name: str, port: int, ca_file: str, **homeserver: Any) -> Path:
+    """A file of settings for ``homeserver``, where anybody may register and loopback may be reached."""
+    return _settings_file(
+        folder,
+        port,
+        {
+            "server": {"data_dir": str(folder)},
+            "rate_limits": {"enabled": False},
+            "logging": {"level": "error"},
+            "federation": {"ca_file": ca_file, "allowed_private_networks": ["127.0.0.0/8", "::1/128"]},
+            "homeserver": {"name": name, "port": port, "registration": True, **homeserver},
+        },
+    )
+
+
+def _settings_file(folder: Path, port: int, sections: Mapping[str, Mapping[str, Any]]) -> Path:
+    file = folder / f"{port}.toml"
+    file.write_text("\n".join(f"[{name}]\n{_toml(section)}" for name, section in sections.items()))
+    return file
 
 
 def _toml(section: Mapping[str, Any]) -> str:
@@ -89,7 +109,8 @@ def _toml(section: Mapping[str, Any]) -> str:
 
 
 @asynccontextmanager
-async def _started(command: list[str], port: int, path: str) -> AsyncIterator[Server]:
+async def started(command: list[str], port: int, path: str) -> AsyncIterator[Server]:
+    """``command`` as a process that has answered a GET of ``path`` on ``port``."""
     began = perf_counter()
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
     try:
@@ -97,8 +118,7 @@ async def _started(command: list[str], port: int, path: str) -> AsyncIterator[Se
             while not await _answers(port, path):
                 assert process.returncode is None, f"{command} ended"
                 await asyncio.sleep(0.005)
-        started = perf_counter() - began
-        yield Server(port, process.pid, started)
+        yield Server(port, process.pid, perf_counter() - began)
     finally:
         if process.returncode is None:
             process.terminate()

@@ -22,10 +22,14 @@ class Sizes:
     steps: tuple[int, ...]
     replicated: int
     seconds: float  # of each load
+    events: int  # that the homeserver starts with
+    members: int  # of the room that is joined over federation
+    state: int  # events of its state, members too
+    received: int  # events over federation
 
 
-FULL = Sizes(1_000_000, (10_000, 100_000, 1_000_000, 10_000_000), 200_000, 4.0)
-QUICK = Sizes(50_000, (5_000, 50_000), 20_000, 1.0)
+FULL = Sizes(1_000_000, (10_000, 100_000, 1_000_000, 10_000_000), 200_000, 4.0, 100_000, 5_000, 20_000, 4_000)
+QUICK = Sizes(50_000, (5_000, 50_000), 20_000, 1.0, 5_000, 300, 1_000, 500)
 
 
 class World:

@@ -36,6 +36,7 @@ def write_synapse_settings(
     key: Path,
     ca_file: Path,
     smtp_port: int,
+    log_level: str = "WARNING",
     **more: Any,
 ) -> Path:
     """The file of settings of a Synapse on loopback that keeps everything in ``folder``. YAML, as JSON is."""
@@ -46,7 +47,7 @@ def write_synapse_settings(
             {
                 "version": 1,
                 "handlers": {"console": {"class": "logging.StreamHandler"}},
-                "root": {"level": os.environ.get("SYNAPSE_LOG_LEVEL", "WARNING"), "handlers": ["console"]},
+                "root": {"level": log_level, "handlers": ["console"]},
                 "disable_existing_loggers": False,
             }
         )
