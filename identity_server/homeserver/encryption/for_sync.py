@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
+from sqlalchemy import ScalarSelect
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.encryption.device_lists import store as device_lists
@@ -35,9 +36,10 @@ async def device_list_changes(
 
     ``joined_rooms``: where the user is joined at ``upto``.
     """
-    everywhere = await device_lists.changed_users(session, since, upto)
-    changed = await sharing.joined_to_any(session, everywhere, joined_rooms) | (everywhere & {user_id})
-    changed |= await device_lists.changed_users(session, since, upto, seen_by=user_id)
+    if since >= upto:
+        return set(), set()
+    everywhere, for_user = await device_lists.changed_users(session, since, upto, viewer=user_id)
+    changed = await sharing.joined_to_any(session, everywhere, joined_rooms) | (everywhere & {user_id}) | for_user
     came, left = await came_and_went(session, user_id, since, upto, joined_rooms=joined_rooms)
     return (changed | came) - left, left
 
@@ -47,3 +49,8 @@ async def key_counts(session: AsyncSession, user_id: str, device_id: str) -> tup
     # Clients upload new keys once they are told of a zero; some take a missing count for "unknown".
     counts = {USUAL_ALGORITHM: 0, **await one_time_keys.count_one_time_keys(session, user_id, device_id)}
     return counts, await one_time_keys.unused_fallback_algorithms(session, user_id, device_id)
+
+
+def newest_positions(user_id: str, device_id: str) -> tuple[ScalarSelect[Any], ScalarSelect[Any]]:
+    """Of the messages to the device, and of what changed of anybody's device list: to be asked along with others."""
+    return to_device.newest_position(user_id, device_id), device_lists.newest_position()

@@ -39,8 +39,9 @@ async def device_keys(session: AsyncSession, user_ids: Iterable[str]) -> dict[st
     """The keys, as JSON, of the devices of users of ours."""
     found: dict[str, dict[str, str]] = {}
     for chunk in in_chunks(sorted(user_ids)):
-        for row in await session.scalars(select(DeviceKeys).where(DeviceKeys.user_id.in_(chunk))):
-            found.setdefault(row.user_id, {})[row.device_id] = row.keys
+        statement = select(DeviceKeys.user_id, DeviceKeys.device_id, DeviceKeys.keys.label("json"))
+        for row in await session.execute(statement.where(DeviceKeys.user_id.in_(chunk))):
+            found.setdefault(row.user_id, {})[row.device_id] = row.json
     return found
 
 
@@ -70,8 +71,14 @@ async def cross_signing_keys(session: AsyncSession, user_ids: Iterable[str]) -> 
     """By user and usage."""
     found: dict[str, dict[str, StoredKey]] = {}
     for chunk in in_chunks(sorted(user_ids)):
-        for row in await session.scalars(select(CrossSigningKey).where(CrossSigningKey.user_id.in_(chunk))):
-            found.setdefault(row.user_id, {})[row.usage] = StoredKey(row.public_key, row.keys)
+        statement = select(
+            CrossSigningKey.user_id,
+            CrossSigningKey.usage,
+            CrossSigningKey.public_key,
+            CrossSigningKey.keys.label("json"),
+        )
+        for row in await session.execute(statement.where(CrossSigningKey.user_id.in_(chunk))):
+            found.setdefault(row.user_id, {})[row.usage] = StoredKey(row.public_key, row.json)
     return found
 
 
@@ -110,7 +117,14 @@ async def signatures_on(session: AsyncSession, user_ids: Iterable[str], *, viewe
     for chunk in in_chunks(sorted(user_ids)):
         is_theirs = KeySignature.signer == KeySignature.user_id
         visible = is_theirs if viewer is None else is_theirs | (KeySignature.signer == viewer)
-        for row in await session.scalars(select(KeySignature).where(KeySignature.user_id.in_(chunk), visible)):
+        statement = select(
+            KeySignature.user_id,
+            KeySignature.key_id,
+            KeySignature.signer,
+            KeySignature.signing_key_id,
+            KeySignature.signature,
+        )
+        for row in await session.execute(statement.where(KeySignature.user_id.in_(chunk), visible)):
             signed = found[row.user_id, row.key_id].setdefault(row.signer, {})
             signed[row.signing_key_id] = row.signature
     return found

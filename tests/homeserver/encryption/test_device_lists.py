@@ -191,3 +191,8 @@ async def test_a_server_that_a_user_comes_to_is_told_of_the_users_devices_once(
     assert len(await outgoing(state, "m.device_list_update")) == 1
     await alice.ok("PUT", "/devices/PHONE", {"display_name": "telephone"})
     assert (await outgoing(state, "m.device_list_update"))[-1][1]["prev_id"] == [stream_id]
+    # Who has been told of a change since need not be told again.
+    await meet(state, "@carol:third.test", alice.user_id, room_id="!fourth")
+    await alice.ok("PUT", "/devices/PHONE", {"display_name": "phone"})
+    await follower.run_due(0)
+    assert [server for server, _ in await outgoing(state, "m.device_list_update")].count("third.test") == 1

@@ -1,22 +1,17 @@
 """Keys of users elsewhere, and ours for other servers."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from httpx import AsyncClient
 
-from identity_server.homeserver.accounts.passwords import Passwords
-from identity_server.homeserver.application import open_homeserver
 from identity_server.homeserver.encryption.device_lists.follow import DeviceListFollower
 from identity_server.homeserver.encryption.device_lists.resync import DeviceListResync
 from identity_server.homeserver.encryption.incoming import incoming_edus
 from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.signing import sign_json
 from identity_server.runtime.clock import FakeClock
-from identity_server.runtime.tokens import FakeEntropy, SystemEntropy
-from identity_server.settings import Settings
-from tests.homeserver.conftest import CHEAP, Register
+from tests.homeserver.conftest import Register
 from tests.homeserver.encryption.elsewhere import NAME, OtherServer, ask_as_server
 from tests.homeserver.encryption.phones import Identity, meet, move, phone, public
 from tests.homeserver.encryption.test_device_lists import now
@@ -24,28 +19,16 @@ from tests.homeserver.encryption.test_device_lists import now
 BOB = f"@bob:{NAME}"
 
 
-@pytest.fixture
-def other() -> OtherServer:
-    return OtherServer()
-
-
-@pytest.fixture
-async def state(settings: Settings, clock: FakeClock, other: OtherServer) -> AsyncIterator[dict[str, Any]]:
-    passwords = Passwords(SystemEntropy(), CHEAP)
-    parts = {"passwords": passwords, "federation_calls": other, "key_ring": other}
-    async with open_homeserver(settings, clock=clock, entropy=FakeEntropy(), background=False, **parts) as state:
-        yield state
-
-
 def keys_of(device_id: str, user_id: str = BOB, **more: Any) -> dict[str, Any]:
     return {"user_id": user_id, "device_id": device_id, "algorithms": [], "keys": {}, **more}
 
 
-async def tell(state: dict[str, Any], edu_type: str, content: dict[str, Any], origin: str = NAME) -> None:
-    """Have the other server send an EDU."""
+async def tell(state: dict[str, Any], edu_type: str, *contents: dict[str, Any], origin: str = NAME) -> None:
+    """Have the other server send EDUs, in one transaction."""
     handle = incoming_edus(state["streams"], state["resources"].clock, server_name="hs.test")[edu_type]
     async with state["resources"].database.transaction() as session:
-        await handle(session, origin, content)
+        for content in contents:
+            await handle(session, origin, content)
 
 
 async def test_of_a_stranger_the_own_server_is_asked_each_time(
@@ -109,8 +92,8 @@ async def test_the_devices_of_who_shares_a_room_are_kept_and_follow_what_is_told
 
     since = await now(state)
     update = {"user_id": BOB, "device_id": "C", "stream_id": 9, "prev_id": [7], "keys": keys_of("C")}
-    await tell(state, "m.device_list_update", {**update, "device_display_name": "Sea"})
-    await tell(state, "m.device_list_update", {**update, "device_id": "OLD"})  # told before
+    told_before = {**update, "device_id": "OLD"}
+    await tell(state, "m.device_list_update", {**update, "device_display_name": "Sea"}, told_before)
     assert (await alice.ok("GET", "/keys/changes", **{"from": f"s{since}", "to": "s0"}))["changed"] == [BOB]
     gone = {"user_id": BOB, "device_id": "B", "stream_id": 10, "prev_id": [9], "deleted": True}
     await tell(state, "m.device_list_update", gone)
@@ -212,9 +195,9 @@ async def test_updates_that_are_not_the_origins_to_tell_are_refused(
         (NAME, {**good, "device_id": "A\0"}),
     ):
         with pytest.raises(MatrixError):
-            await tell(state, "m.device_list_update", wrong, origin)
+            await tell(state, "m.device_list_update", wrong, origin=origin)
     with pytest.raises(MatrixError):
-        await tell(state, "m.signing_key_update", {"user_id": BOB}, "third.test")
+        await tell(state, "m.signing_key_update", {"user_id": BOB}, origin="third.test")
     assert await now(state) == since
 
 

@@ -73,6 +73,12 @@ async def delete_backup(session: AsyncSession, user_id: str, version: int) -> No
     await session.execute(update(KeyBackup).where(this).values(deleted=True, auth_data="{}", count=0))
 
 
+async def forget_backups(session: AsyncSession, user_id: str) -> None:
+    """All versions, with their keys."""
+    await session.execute(delete(BackedUpKey).where(BackedUpKey.user_id == user_id))
+    await session.execute(delete(KeyBackup).where(KeyBackup.user_id == user_id))
+
+
 # Keys
 
 

@@ -53,18 +53,24 @@ class DeviceListFollower:
         return is_full
 
     async def _follow(self, session: AsyncSession, moves: list[Move], since: int) -> None:
-        joined = {move.user_id for move in moves if (move.joined_position or 0) > since}
-        for user_id in sorted(filter(self._is_ours, joined)):
-            await self._tell(session, user_id, since)
+        joined: dict[str, int] = {}
+        for move in moves:
+            if move.joined_position is not None and move.joined_position > since and self._is_ours(move.user_id):
+                joined[move.user_id] = max(move.joined_position, joined.get(move.user_id, 0))
+        for user_id, position in sorted(joined.items()):
+            await self._tell(session, user_id, since, position)
         await self._forget(session, [move for move in moves if move.membership in _GONE])
 
-    async def _tell(self, session: AsyncSession, user_id: str, since: int) -> None:
-        """Servers to whose users ``user_id`` has come since ``since``. They are told the whole list, so to speak as
-        its last update, to which the next one will refer."""
+    async def _tell(self, session: AsyncSession, user_id: str, since: int, joined_position: int) -> None:
+        """Servers to whose users ``user_id`` has come since ``since``, the last time at ``joined_position``.
+
+        They are told the whole list, so to speak as its last update, to which the next one will refer. If there has
+        been an update since, they know already that they do not know the list.
+        """
         servers = await sharing.servers_sharing(session, user_id, joined_after=since)
         servers -= await sharing.servers_sharing(session, user_id, joined_until=since) | {self.server_name}
         stream_id = await device_lists.stream_id(session, user_id)
-        if not servers or stream_id is None:
+        if not servers or stream_id is None or stream_id > joined_position:
             return
         for device_id, described in (await described_devices(session, user_id)).items():
             content = {"user_id": user_id, "device_id": device_id, "stream_id": stream_id, "prev_id": [], **described}

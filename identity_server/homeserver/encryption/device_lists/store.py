@@ -1,7 +1,7 @@
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ScalarSelect, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.encryption.models import (
@@ -25,6 +25,13 @@ class StoredDevice(NamedTuple):
     keys: str | None
 
 
+class KeptList(NamedTuple):
+    """``stream_id``: of a current list, what it stands for; of a stale one, what has to be fetched."""
+
+    stream_id: int | None
+    is_current: bool
+
+
 # What changed
 
 
@@ -46,12 +53,22 @@ async def record_change(
     return former
 
 
-async def changed_users(session: AsyncSession, since: int, upto: int, *, seen_by: str = EVERYBODY) -> set[str]:
-    """Whose last change lies at ``since`` < position <= ``upto``."""
-    statement = select(DeviceListChange.user_id).where(
-        DeviceListChange.position > since, DeviceListChange.position <= upto, DeviceListChange.seen_by == seen_by
+async def changed_users(session: AsyncSession, since: int, upto: int, *, viewer: str) -> tuple[set[str], set[str]]:
+    """Whose last change lies at ``since`` < position <= ``upto``: those who changed for everybody, and for ``viewer``
+    alone."""
+    statement = select(DeviceListChange.user_id, DeviceListChange.seen_by).where(
+        DeviceListChange.position > since,
+        DeviceListChange.position <= upto,
+        DeviceListChange.seen_by.in_((EVERYBODY, viewer)),
     )
-    return set(await session.scalars(statement))
+    rows = (await session.execute(statement)).all()
+    everywhere = {row.user_id for row in rows if row.seen_by == EVERYBODY}
+    return everywhere, {row.user_id for row in rows if row.seen_by == viewer}
+
+
+def newest_position() -> ScalarSelect[Any]:
+    """Of all changes, as a part of another question."""
+    return select(func.max(DeviceListChange.position)).scalar_subquery()
 
 
 async def stream_id(session: AsyncSession, user_id: str) -> int | None:
@@ -67,8 +84,12 @@ async def stream_id(session: AsyncSession, user_id: str) -> int | None:
 # Lists of users elsewhere
 
 
-async def kept_list(session: AsyncSession, user_id: str) -> RemoteDeviceList | None:
-    return await session.scalar(select(RemoteDeviceList).where(RemoteDeviceList.user_id == user_id).with_for_update())
+async def kept_list(session: AsyncSession, user_id: str) -> KeptList | None:
+    """Held until the transaction ends."""
+    statement = select(RemoteDeviceList.stream_id, RemoteDeviceList.is_current)
+    this = RemoteDeviceList.user_id == user_id
+    row = (await session.execute(statement.where(this).with_for_update())).one_or_none()
+    return KeptList(row.stream_id, row.is_current) if row else None
 
 
 async def kept_users(session: AsyncSession, user_ids: Iterable[str]) -> set[str]:
@@ -170,8 +191,11 @@ async def remote_devices(session: AsyncSession, user_ids: Iterable[str]) -> dict
     """By user and device ID."""
     found: dict[str, dict[str, StoredDevice]] = {}
     for chunk in in_chunks(sorted(user_ids)):
-        for row in await session.scalars(select(RemoteDevice).where(RemoteDevice.user_id.in_(chunk))):
-            found.setdefault(row.user_id, {})[row.device_id] = StoredDevice(row.display_name, row.keys)
+        statement = select(
+            RemoteDevice.user_id, RemoteDevice.device_id, RemoteDevice.display_name, RemoteDevice.keys.label("json")
+        )
+        for row in await session.execute(statement.where(RemoteDevice.user_id.in_(chunk))):
+            found.setdefault(row.user_id, {})[row.device_id] = StoredDevice(row.display_name, row.json)
     return found
 
 

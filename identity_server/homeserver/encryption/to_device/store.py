@@ -2,7 +2,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
-from sqlalchemy import delete, select
+from sqlalchemy import ScalarSelect, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.encryption.models import ReceivedToDevice, ToDeviceMessage, ToDeviceTransaction
@@ -82,3 +82,9 @@ async def forget_devices(session: AsyncSession, user_id: str, device_ids: Iterab
     devices = list(device_ids)
     for table in (ToDeviceMessage, ToDeviceTransaction):
         await session.execute(delete(table).where(table.user_id == user_id, table.device_id.in_(devices)))
+
+
+def newest_position(user_id: str, device_id: str) -> ScalarSelect[Any]:
+    """Of what waits for the device, as a part of another question."""
+    this = (ToDeviceMessage.user_id == user_id) & (ToDeviceMessage.device_id == device_id)
+    return select(func.max(ToDeviceMessage.position)).where(this).scalar_subquery()
