@@ -216,6 +216,7 @@ class RateLimitSettings(Section):
     login_per_source: str = "120/10minutes; 2000/day"
     registration_per_source: str = "60/10minutes; 1000/day"
     onbind_per_source: str = "600/minute"
+    upload_per_user: str = "600/10minutes; 10000/day"
     key_query_per_source: str = "600/minute"
 
 
@@ -263,6 +264,14 @@ class HomeserverSettings(Section):
     nobody learns then who has an account, nor that they mistyped their address."""
     identity_servers: tuple[str, ...] = ()
     """Base URLs or names of the identity servers that this homeserver trusts; the first is offered to clients."""
+    max_upload_bytes: PositiveInt = 50 * 1024 * 1024
+    """The largest file that is taken from users, and from other servers for them."""
+    max_media_bytes_per_user: int = Field(default=0, ge=0)
+    """How much one user may have uploaded in all; 0: as much as there is room for."""
+    max_remote_media_bytes: PositiveInt = 10 * 1024 * 1024 * 1024
+    """How much of other servers' media is kept; the oldest goes first."""
+    unauthenticated_media: bool = True
+    """Whether media can be had without a token too, by the deprecated endpoints that older clients use."""
     turn_uris: tuple[str, ...] = ()
     """TURN servers for calls, such as "turn:turn.example.org:3478?transport=udp"."""
     turn_secret: str = ""

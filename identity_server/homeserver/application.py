@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,6 +15,11 @@ from identity_server.homeserver.encryption.opening import device_list_loops
 from identity_server.homeserver.encryption.watching import device_watchers
 from identity_server.homeserver.federation.opening import open_with_others
 from identity_server.homeserver.keys import load_server_keys
+from identity_server.homeserver.media.client_api import UPLOADS
+from identity_server.homeserver.media.files import MediaFiles
+from identity_server.homeserver.media.remote import RemoteMedia
+from identity_server.homeserver.media.repository import Repository
+from identity_server.homeserver.rooms.opening import open_rooms
 from identity_server.homeserver.routes import ROUTERS
 from identity_server.homeserver.streams import Streams
 from identity_server.homeserver.threepids.take_up import TAKE_UP, TakingUp
@@ -23,7 +29,7 @@ from identity_server.homeserver.validation.own_account import OwnAccount
 from identity_server.homeserver.validation.trusted import TrustedServers
 from identity_server.matrix.errors import MissingParam
 from identity_server.runtime.application import make_application
-from identity_server.runtime.background import running
+from identity_server.runtime.background import once_at_a_time, running
 from identity_server.runtime.clock import Clock, SystemClock
 from identity_server.runtime.database import Database
 from identity_server.runtime.migrations import prepare
@@ -36,6 +42,7 @@ from identity_server.settings import Settings
 State = MutableMapping[str, Any]
 
 _HOLDER_LENGTH = 16
+_PURGE_EVERY_MS = 3_600_000
 
 
 @asynccontextmanager
@@ -83,8 +90,18 @@ async def open_homeserver(
             UNBIND: unbinder.run,
         }
         tasks = Tasks(database, clock, handlers)
+        files = MediaFiles(settings.homeserver_data_dir / "media", entropy)
+        remote_media = RemoteMedia(database, files, calls, http, clock, max_bytes=settings.homeserver.max_upload_bytes)
+        media = Repository(database, files, remote_media, streams, settings.homeserver, clock, entropy)
+        alone = partial(once_at_a_time, database=database, clock=clock, holder=entropy.token(_HOLDER_LENGTH))
         if background:
-            await stack.enter_async_context(running(tasks.run_forever, last_seen.run_forever))
+            await stack.enter_async_context(
+                running(
+                    tasks.run_forever,
+                    last_seen.run_forever,
+                    alone("media", media.purge, every_ms=_PURGE_EVERY_MS),
+                )
+            )
             device_lists = device_list_loops(
                 database,
                 streams,
@@ -101,10 +118,21 @@ async def open_homeserver(
             "streams": streams,
             "timeline": timeline,
             **with_others,
+            **open_rooms(
+                database,
+                timeline,
+                with_others["remote_rooms"],
+                with_others["backfill"],
+                calls,
+                http,
+                trusted,
+                clock,
+            ),
             "last_seen": last_seen,
             "device_watchers": device_watchers(streams),
             "own_account": own_account,
             "unbinder": unbinder,
+            "media": media,
             "tasks": tasks,
             **parts,
             "passwords": passwords,
@@ -120,5 +148,10 @@ def homeserver_application(
         return open_homeserver(settings, clock=clock, entropy=entropy, **parts)
 
     return make_application(
-        "Homeserver", lifespan, ROUTERS, missing=MissingParam, max_body_bytes=settings.server.max_body_bytes
+        "Homeserver",
+        lifespan,
+        ROUTERS,
+        missing=MissingParam,
+        max_body_bytes=settings.server.max_body_bytes,
+        larger_bodies=dict.fromkeys(UPLOADS, settings.homeserver.max_upload_bytes),
     )

@@ -6,15 +6,19 @@ from fastapi import APIRouter
 
 from identity_server.homeserver import capabilities, discovery
 from identity_server.homeserver.accounts import client_api as accounts
+from identity_server.homeserver.aliases import client_api as aliases
 from identity_server.homeserver.devices import client_api as devices
 from identity_server.homeserver.encryption import client_api as encryption
 from identity_server.homeserver.encryption import server_api as encryption_for_servers
 from identity_server.homeserver.federation import server_api as federation
+from identity_server.homeserver.media import client_api as media
+from identity_server.homeserver.media import server_api as media_for_servers
 from identity_server.homeserver.openid import client_api as openid_for_clients
 from identity_server.homeserver.openid import server_api as openid_for_servers
 from identity_server.homeserver.password_change import client_api as password_change
 from identity_server.homeserver.profiles import client_api as profiles
 from identity_server.homeserver.registration import client_api as registration
+from identity_server.homeserver.rooms import client_api as rooms
 from identity_server.homeserver.threepids import client_api as threepids_for_clients
 from identity_server.homeserver.threepids import server_api as threepids
 from identity_server.homeserver.validation import client_api as validation
@@ -26,6 +30,8 @@ _CLIENT = (
     devices.router,
     password_change.router,
     threepids_for_clients.router,
+    rooms.router,
+    aliases.router,
     profiles.router,
     encryption.router,
     openid_for_clients.router,
@@ -50,7 +56,10 @@ ROUTERS = (
     _client_api("v3"),
     _client_api("r0"),  # shipped web clients still call it
     _client_api("unstable", _UNSTABLE),
+    _client_api("v1", (rooms.router_v1,)),
+    *media.ROUTERS,
     federation.router,
+    media_for_servers.router,
     encryption_for_servers.router,
     openid_for_servers.router,
     threepids.router,

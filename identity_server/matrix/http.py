@@ -14,6 +14,10 @@ class Unreachable(Exception):
     """There was no complete answer, for the reason that the message gives. It holds no path and no query string."""
 
 
+class TooMuch(Unreachable):
+    """The answer was larger than whoever asked would take."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A place to connect to by HTTPS, and who has to be met there."""

@@ -1,6 +1,6 @@
 """What both servers' applications are made of."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -23,12 +23,16 @@ def make_application(
     *,
     missing: Callable[[str], MatrixError],
     max_body_bytes: int,
+    larger_bodies: Mapping[str, int] | None = None,
 ) -> ASGIApp:
-    """Answers in the specification's form, whatever happens; ``missing`` as in ``render_errors``."""
+    """Answers in the specification's form, whatever happens.
+
+    ``missing`` as in ``render_errors``, ``larger_bodies`` as in ``Edge``.
+    """
     app = FastAPI(
         title=title, version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
     for router in (*routers, health.router, docs.router):
         app.include_router(router)
     render_errors(app, missing=missing)
-    return Edge(app, max_body_bytes=max_body_bytes)
+    return Edge(app, max_body_bytes=max_body_bytes, larger_bodies=larger_bodies)

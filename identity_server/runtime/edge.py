@@ -4,6 +4,7 @@ Plain ASGI, around the application and not inside it, so that errors and unknown
 """
 
 import asyncio
+from collections.abc import Mapping
 from time import perf_counter
 
 import structlog
@@ -30,9 +31,11 @@ class SlowBody(MatrixError):
 
 
 class Edge:
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, larger_bodies: Mapping[str, int] | None = None) -> None:
+        """``larger_bodies``: other limits, by the beginning of the paths that they hold for."""
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._larger_bodies = larger_bodies or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,15 +50,22 @@ class Edge:
                 message = {**message, "headers": [*message["headers"], *_CORS]}
             await send(message)
 
+        max_bytes = self._limit(scope)
         try:
             if scope["method"] == "OPTIONS":
                 await json_response({})(scope, receive, send_with_cors)
-            elif _declared_length(scope) > self._max_body_bytes:
+            elif _declared_length(scope) > max_bytes:
                 await error_response(TooLarge("The request body is too large"))(scope, receive, send_with_cors)
             else:
-                await self._app(scope, _capped(receive, self._max_body_bytes), send_with_cors)
+                await self._app(scope, _capped(receive, max_bytes), send_with_cors)
         finally:
             _observe(scope, status, perf_counter() - started)
+
+    def _limit(self, scope: Scope) -> int:
+        for prefix, max_bytes in self._larger_bodies.items():
+            if scope["path"].startswith(prefix):
+                return max_bytes
+        return self._max_body_bytes
 
 
 def _declared_length(scope: Scope) -> int:

@@ -19,7 +19,7 @@ import httpcore
 import httpx
 import orjson
 
-from identity_server.matrix.http import Answer, Endpoint, Unreachable
+from identity_server.matrix.http import Answer, Endpoint, TooMuch, Unreachable
 from identity_server.settings import FederationSettings
 
 _MAX_CONNECTIONS = 500
@@ -148,7 +148,7 @@ class SafeHttp:
             async for chunk in response.aiter_stream():
                 body += chunk
                 if len(body) > max_bytes:
-                    raise Unreachable(f"{endpoint.host_header}: answers with more than {max_bytes} bytes")
+                    raise TooMuch(f"{endpoint.host_header}: answers with more than {max_bytes} bytes")
         finally:
             await response.aclose()
         received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
