@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from identity_server.homeserver import capabilities, discovery
 from identity_server.homeserver.accounts import client_api as accounts
 from identity_server.homeserver.aliases import client_api as aliases
+from identity_server.homeserver.aliases import server_api as aliases_for_servers
 from identity_server.homeserver.devices import client_api as devices
 from identity_server.homeserver.encryption import client_api as encryption
 from identity_server.homeserver.encryption import server_api as encryption_for_servers
@@ -17,9 +18,12 @@ from identity_server.homeserver.openid import client_api as openid_for_clients
 from identity_server.homeserver.openid import server_api as openid_for_servers
 from identity_server.homeserver.password_change import client_api as password_change
 from identity_server.homeserver.profiles import client_api as profiles
+from identity_server.homeserver.profiles import server_api as profiles_for_servers
 from identity_server.homeserver.registration import client_api as registration
 from identity_server.homeserver.rooms import client_api as rooms
+from identity_server.homeserver.rooms import server_api as rooms_for_servers
 from identity_server.homeserver.threepids import client_api as threepids_for_clients
+from identity_server.homeserver.threepids import exchange
 from identity_server.homeserver.threepids import server_api as threepids
 from identity_server.homeserver.validation import client_api as validation
 
@@ -60,7 +64,11 @@ ROUTERS = (
     *media.ROUTERS,
     federation.router,
     media_for_servers.router,
+    profiles_for_servers.router,
     encryption_for_servers.router,
     openid_for_servers.router,
+    aliases_for_servers.router,
+    rooms_for_servers.router,
+    exchange.router,
     threepids.router,
 )
