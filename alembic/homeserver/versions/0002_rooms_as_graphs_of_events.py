@@ -104,6 +104,7 @@ def upgrade() -> None:
         sa.Column("event_id", Key),
     )
     op.create_index("state_history_by_position", "state_history", ["room_id", "position"])
+    op.create_index("state_history_in_stream", "state_history", ["position"])
     op.create_table(
         "memberships",
         sa.Column("user_id", Key, primary_key=True),

@@ -46,13 +46,19 @@ class EventFilter:
         """Whether ``event`` is wanted, as far as it alone can say: by its relations only ``conditions`` sort out."""
         return (
             self.admits_room(event.room_id)
-            and _is_in(event.type, self.types, self.not_types, _matches)
-            and _is_in(event.sender, self.senders, self.not_senders, str.__eq__)
+            and self.admits_type(event.type)
+            and self.admits_sender(event.sender)
             and (self.contains_url is None or self.contains_url == isinstance(event.content.get("url"), str))
         )
 
     def admits_room(self, room_id: str) -> bool:
         return _is_in(room_id, self.rooms, self.not_rooms, str.__eq__)
+
+    def admits_type(self, event_type: str) -> bool:
+        return _is_in(event_type, self.types, self.not_types, _matches)
+
+    def admits_sender(self, sender: str) -> bool:
+        return _is_in(sender, self.senders, self.not_senders, str.__eq__)
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The same as conditions on rows of ``events``; ``contains_url`` is left to ``admits``."""

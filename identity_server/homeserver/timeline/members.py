@@ -90,6 +90,11 @@ async def put_memberships(session: AsyncSession, rows: list[dict[str, Any]]) -> 
         await session.execute(statement, list(chunk))
 
 
+async def set_forgotten(session: AsyncSession, room_id: str, user_id: str) -> None:
+    this = and_(MEMBERSHIPS.c.user_id == user_id, MEMBERSHIPS.c.room_id == room_id)
+    await session.execute(update(MEMBERSHIPS).where(this).values(forgotten=True))
+
+
 def membership_values(event: Event, user_id: str, position: int, **more: Any) -> dict[str, Any]:
     """A row of ``memberships`` as ``event`` says, of one who is not known there."""
     membership = event.membership or "leave"

@@ -132,7 +132,10 @@ class StateChange(Table):
     """
 
     __tablename__ = "state_history"
-    __table_args__ = (Index("state_history_by_position", "room_id", "position"),)
+    __table_args__ = (
+        Index("state_history_by_position", "room_id", "position"),
+        Index("state_history_in_stream", "position"),
+    )
 
     room_id: Mapped[str] = mapped_column(Key, primary_key=True)
     type: Mapped[str] = mapped_column(Key, primary_key=True)

@@ -11,7 +11,7 @@ from identity_server.homeserver.events.versions import RoomVersion, room_version
 from identity_server.homeserver.timeline.models import ForwardExtremity, Room
 from identity_server.homeserver.timeline.stored import EVENTS
 from identity_server.matrix.errors import NotFound
-from identity_server.runtime.database import insert_missing
+from identity_server.runtime.database import insert
 
 ROOMS = cast(Table, Room.__table__)
 EXTREMITIES = cast(Table, ForwardExtremity.__table__)
@@ -51,7 +51,8 @@ async def lock_rooms(session: AsyncSession, room_ids: Iterable[str]) -> None:
     await session.execute(statement.with_for_update())
 
 
-async def add_room(session: AsyncSession, room_id: str, version: RoomVersion, *, now_ms: int) -> None:
-    """Know of the room, unless it is known; its events are still to come."""
+async def add_room(session: AsyncSession, room_id: str, version: RoomVersion, *, now_ms: int) -> bool:
+    """Know of the room, unless it is known already: whether it is new. Its events are still to come."""
     row = {"room_id": room_id, "version": version.identifier, "state_group": None, "created_ts": now_ms}
-    await insert_missing(session, Room, [row])
+    statement = insert(session, Room).values(row).on_conflict_do_nothing().returning(Room.room_id)
+    return await session.scalar(statement) is not None

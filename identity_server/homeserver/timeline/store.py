@@ -86,6 +86,22 @@ async def current_events(session: AsyncSession, room_id: str, keys: Collection[S
     }
 
 
+async def current_events_in(
+    session: AsyncSession, room_ids: Sequence[str], types: Collection[str]
+) -> dict[str, dict[str, Event]]:
+    """By room ID and type, what the current states hold of ``types`` under the empty state key."""
+    found: dict[str, dict[str, Event]] = {room_id: {} for room_id in room_ids}
+    for chunk in in_chunks(room_ids):
+        statement = (
+            select(CURRENT.c.room_id, CURRENT.c.type, EVENTS.c.event_id, EVENTS.c.version, EVENTS.c.pdu)
+            .join_from(CURRENT, EVENTS, EVENTS.c.event_id == CURRENT.c.event_id)
+            .where(CURRENT.c.room_id.in_(chunk), CURRENT.c.type.in_(types), CURRENT.c.state_key == "")
+        )
+        for row in await session.execute(statement):
+            found[row.room_id][row.type] = event_of(row.event_id, row.version, row.pdu)
+    return found
+
+
 async def current_state_ids(session: AsyncSession, room_id: str) -> dict[StateKey, str]:
     statement = select(CURRENT.c.type, CURRENT.c.state_key, CURRENT.c.event_id).where(CURRENT.c.room_id == room_id)
     return {(row.type, row.state_key): row.event_id for row in await session.execute(statement)}
