@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from identity_server.homeserver.access.last_seen import LastSeen
 from identity_server.homeserver.accounts.passwords import Passwords
+from identity_server.homeserver.deactivation.deactivate import LEAVE, Deactivation
 from identity_server.homeserver.encryption.incoming import incoming_edus as encryption_edus
 from identity_server.homeserver.encryption.opening import device_list_loops
 from identity_server.homeserver.encryption.watching import device_watchers
@@ -19,9 +20,12 @@ from identity_server.homeserver.media.client_api import UPLOADS
 from identity_server.homeserver.media.files import MediaFiles
 from identity_server.homeserver.media.remote import RemoteMedia
 from identity_server.homeserver.media.repository import Repository
+from identity_server.homeserver.profiles.spread import SPREAD, Spreading
 from identity_server.homeserver.rooms.opening import open_rooms
 from identity_server.homeserver.routes import ROUTERS
 from identity_server.homeserver.streams import Streams
+from identity_server.homeserver.sync.opening import incoming_edus as sync_edus
+from identity_server.homeserver.sync.opening import open_sync
 from identity_server.homeserver.threepids.take_up import TAKE_UP, TakingUp
 from identity_server.homeserver.threepids.unbind import UNBIND, Unbinder
 from identity_server.homeserver.timeline.timeline import Timeline
@@ -69,7 +73,11 @@ async def open_homeserver(
         keys = load_server_keys(settings.homeserver.name, settings.homeserver_data_dir / "signing.key", entropy)
         streams = Streams()
         timeline = Timeline(keys, streams)
-        edus = {**encryption_edus(streams, clock, server_name=settings.homeserver.name)}
+        with_sync = await stack.enter_async_context(open_sync(database, timeline, clock, background=background))
+        edus = {
+            **encryption_edus(streams, clock, server_name=settings.homeserver.name),
+            **sync_edus(with_sync, streams, clock),
+        }
         with_others = await stack.enter_async_context(
             open_with_others(settings.federation, database, timeline, edus, clock, entropy, background=background)
         )
@@ -85,9 +93,11 @@ async def open_homeserver(
             clock=clock,
             entropy=entropy,
         )
+        spreading = Spreading(database, timeline, clock)
         handlers: dict[str, Handler] = {
             TAKE_UP: TakingUp(database, timeline, calls, http, clock).run,
             UNBIND: unbinder.run,
+            SPREAD: spreading.run,
         }
         tasks = Tasks(database, clock, handlers)
         files = MediaFiles(settings.homeserver_data_dir / "media", entropy)
@@ -112,26 +122,32 @@ async def open_homeserver(
             )
             await stack.enter_async_context(running(*device_lists))
         stack.push_async_callback(last_seen.write)
+        watchers = device_watchers(streams)
+        rooms = open_rooms(
+            database,
+            timeline,
+            with_others["remote_rooms"],
+            with_others["backfill"],
+            calls,
+            http,
+            trusted,
+            clock,
+        )
+        deactivation = Deactivation(database, rooms["members"], unbinder, watchers, tasks)
+        handlers[LEAVE] = deactivation.run
         yield {
             "resources": Resources(settings, database, clock, entropy, limits),
             "server_keys": keys,
             "streams": streams,
             "timeline": timeline,
             **with_others,
-            **open_rooms(
-                database,
-                timeline,
-                with_others["remote_rooms"],
-                with_others["backfill"],
-                calls,
-                http,
-                trusted,
-                clock,
-            ),
+            **rooms,
+            "deactivation": deactivation,
             "last_seen": last_seen,
-            "device_watchers": device_watchers(streams),
+            "device_watchers": watchers,
             "own_account": own_account,
             "unbinder": unbinder,
+            "spreading": spreading,
             "media": media,
             "tasks": tasks,
             **parts,

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from fastapi import APIRouter
 
 from identity_server.homeserver import capabilities, discovery
+from identity_server.homeserver.account_data import client_api as account_data
 from identity_server.homeserver.accounts import client_api as accounts
 from identity_server.homeserver.aliases import client_api as aliases
 from identity_server.homeserver.aliases import server_api as aliases_for_servers
+from identity_server.homeserver.deactivation import client_api as deactivation
 from identity_server.homeserver.devices import client_api as devices
 from identity_server.homeserver.encryption import client_api as encryption
 from identity_server.homeserver.encryption import server_api as encryption_for_servers
@@ -17,14 +19,19 @@ from identity_server.homeserver.media import server_api as media_for_servers
 from identity_server.homeserver.openid import client_api as openid_for_clients
 from identity_server.homeserver.openid import server_api as openid_for_servers
 from identity_server.homeserver.password_change import client_api as password_change
+from identity_server.homeserver.presence import client_api as presence
 from identity_server.homeserver.profiles import client_api as profiles
 from identity_server.homeserver.profiles import server_api as profiles_for_servers
+from identity_server.homeserver.push import client_api as push
+from identity_server.homeserver.receipts import client_api as receipts
 from identity_server.homeserver.registration import client_api as registration
 from identity_server.homeserver.rooms import client_api as rooms
 from identity_server.homeserver.rooms import server_api as rooms_for_servers
+from identity_server.homeserver.sync import client_api as sync
 from identity_server.homeserver.threepids import client_api as threepids_for_clients
 from identity_server.homeserver.threepids import exchange
 from identity_server.homeserver.threepids import server_api as threepids
+from identity_server.homeserver.typing import client_api as typing
 from identity_server.homeserver.validation import client_api as validation
 
 _CLIENT = (
@@ -33,12 +40,19 @@ _CLIENT = (
     capabilities.router,
     devices.router,
     password_change.router,
+    deactivation.router,
     threepids_for_clients.router,
     rooms.router,
     aliases.router,
     profiles.router,
     encryption.router,
     openid_for_clients.router,
+    sync.router,
+    account_data.router,
+    receipts.router,
+    typing.router,
+    presence.router,
+    push.router,
 )
 
 
