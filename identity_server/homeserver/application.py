@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from identity_server.homeserver.media.files import MediaFiles
 from identity_server.homeserver.media.remote import RemoteMedia
 from identity_server.homeserver.media.repository import Repository
 from identity_server.homeserver.profiles.spread import SPREAD, Spreading
+from identity_server.homeserver.push.pushers import forget_devices as forget_pushers
 from identity_server.homeserver.rooms.opening import open_rooms
 from identity_server.homeserver.routes import ROUTERS
 from identity_server.homeserver.streams import Streams
@@ -123,6 +125,7 @@ async def open_homeserver(
             await stack.enter_async_context(running(*device_lists))
         stack.push_async_callback(last_seen.write)
         watchers = device_watchers(streams)
+        watchers = replace(watchers, gone=(*watchers.gone, forget_pushers))
         rooms = open_rooms(
             database,
             timeline,
@@ -141,6 +144,7 @@ async def open_homeserver(
             "streams": streams,
             "timeline": timeline,
             **with_others,
+            **with_sync,
             **rooms,
             "deactivation": deactivation,
             "last_seen": last_seen,

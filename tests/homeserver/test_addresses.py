@@ -1,5 +1,6 @@
 """Stories of addresses, played by both servers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,43 @@ async def test_deleting_takes_the_address_from_the_account_and_unbinds_it(both: 
     assert await found(both, token) == {}
 
 
+async def deactivate(both: Both, login: dict[str, Any], **more: Any) -> Response:
+    auth = {"type": "m.login.password", "password": "correct horse"}
+    body = {"auth": auth, **more}
+    return await both.client.post(f"{V3}/account/deactivate", json=body, headers=bearing(login))
+
+
+async def test_deactivating_unbinds_and_frees_the_address(both: Both) -> None:
+    alice, bob = await with_address(both), await register(both, "bob")
+    await bind(both, alice)
+    token = await both.identity_token(bob)
+    assert await found(both, token) != {}
+    answer = await deactivate(both, alice)
+    assert (answer.status_code, answer.json()) == (200, {"id_server_unbind_result": "success"})
+    assert await found(both, token) == {}
+    assert (await request_token(both, "/account/3pid", bob, send_attempt=9)).status_code == 200
+    gone = {"type": "m.id.thirdparty", "medium": "email", "address": ALICE}
+    by_address = {"type": "m.login.password", "identifier": gone, "password": "correct horse"}
+    assert outcome(await both.client.post(f"{V3}/login", json=by_address)) == (403, "M_FORBIDDEN")
+
+
+async def test_an_identity_server_that_is_away_is_told_when_it_is_back(both: Both, clock: FakeClock) -> None:
+    alice, bob = await register(both, "alice"), await register(both, "bob")
+    await bind(both, alice)
+    token = await both.identity_token(bob)
+    away = both.http.clients.pop("is.test")
+    answer = await deactivate(both, alice)
+    assert answer.json() == {"id_server_unbind_result": "no-support"}
+    await both.state["tasks"].run_due()
+    both.http.clients["is.test"] = away
+    assert await found(both, token) != {}
+    clock.advance(seconds=10)
+    await both.state["tasks"].run_due()
+    async with asyncio.timeout(10):
+        while await found(both, token):
+            await asyncio.sleep(0.05)
+
+
 class TestOnPostgreSQL:
     @pytest.fixture
     def engine(self) -> str:
@@ -345,4 +383,5 @@ class TestOnPostgreSQL:
     )
     test_adding = staticmethod(test_an_address_is_added_once_the_password_is_given)
     test_resetting = staticmethod(test_a_forgotten_password_is_reset_by_the_address)
+    test_deactivating = staticmethod(test_deactivating_unbinds_and_frees_the_address)
     test_deleting = staticmethod(test_deleting_takes_the_address_from_the_account_and_unbinds_it)
