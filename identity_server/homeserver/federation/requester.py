@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from identity_server.homeserver.federation.keyring import OpenKeyRing
 from identity_server.homeserver.keys import OpenServerKeys
-from identity_server.matrix.canonical_json import NotCanonical, check_canonical
+from identity_server.matrix.canonical_json import NotCanonical, canonical_json
 from identity_server.matrix.errors import NotJson, Unauthorized
 from identity_server.matrix.origin_auth import NO_CONTENT, NotAuthentic, verify_request
 from identity_server.runtime.dependencies import opened
@@ -65,10 +65,10 @@ def _content(body: bytes, method: str) -> tuple[Any, bool]:
         return NO_CONTENT, False
     content = parse_object(body)
     try:
-        check_canonical(content)
+        canonical_json(content)
     except NotCanonical:
         try:
-            # orjson makes floats of the largest integers; they were signed as they stand.
+            # orjson makes floats of the largest integers, and stops at a depth; they were signed as they stand.
             return json.loads(body), True
         except (ValueError, RecursionError) as error:
             raise NotJson("The request body is not JSON") from error

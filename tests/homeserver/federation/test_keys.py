@@ -72,7 +72,11 @@ async def test_a_request_that_is_not_canonical_is_its_servers_and_is_refused_for
     from signedjson.sign import sign_json
 
     key = there.state["server_keys"].keys[0]
-    path, content = "/_matrix/federation/v1/send/1", {"pdus": [{"room_id": "!a", "depth": 1.5, "big": 2**70}]}
+    deep: list[object] = []
+    for _ in range(400):
+        deep = [deep]
+    pdu = {"room_id": "!a", "depth": 1.5, "big": 2**70, "content": {"deep": deep}}
+    path, content = "/_matrix/federation/v1/send/1", {"pdus": [pdu]}
     signed = {"method": "PUT", "uri": path, "origin": there.name, "destination": here.name, "content": content}
     signing = key.key
     signing.alg, signing.version = key.key_id.split(":")

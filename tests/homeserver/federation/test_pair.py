@@ -24,7 +24,7 @@ async def test_who_joins_a_room_elsewhere_talks_with_those_who_are_there(here: H
     assert await alice.texts(room_id) == ["before", "one", "two"]
     # What was said before is fetched when somebody looks.
     assert await bob.texts(room_id) == ["before", "one", "two"]
-    assert [event["type"] for event in await bob.history(room_id)][0] == "m.room.create"
+    assert (await bob.history(room_id))[0]["type"] == "m.room.create"
 
 
 async def test_an_invitation_reaches_who_is_elsewhere_and_can_be_taken_up_or_turned_down(
