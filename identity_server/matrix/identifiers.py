@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator
@@ -19,6 +20,8 @@ class HostAndPort(NamedTuple):
     is_ip: bool
 
 
+# Addresses and users of few servers are read again and again.
+@lru_cache(maxsize=10_000)
 def split_server_name(name: str) -> HostAndPort:
     """``ValueError`` unless ``name`` is a server name ("Server Name")."""
     if name.startswith("["):

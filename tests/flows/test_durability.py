@@ -29,7 +29,7 @@ from starlette.routing import Route
 from identity_server.identity.access.store import add_token
 from identity_server.identity.associations import store as associations
 from identity_server.identity.associations.merkle import Peaks
-from identity_server.identity.associations.models import CurrentAssociation
+from identity_server.identity.associations.models import CurrentAssociation, LogEntry
 from identity_server.identity.associations.statement import entry_nonce, log_entry
 from identity_server.identity.invites.models import Invite
 from identity_server.identity.invites.onbind import ONBIND
@@ -216,6 +216,7 @@ async def check(lives: Lives, homeserver: Homeserver) -> None:
         queued = await session.execute(select(tasks.c.payload).where(tasks.c.kind == ONBIND))
         to_tell = {json.loads(payload)["address"]: json.loads(payload) for (payload,) in queued}
         log = await associations.log_page(session, after=0, limit=1_000_000)
+        signed = {entry.position: (entry.key_id, entry.signature) for entry in await session.scalars(select(LogEntry))}
         head = await associations.head(session)
         bound = {row.address: row for row in await session.scalars(select(CurrentAssociation))}
         claims = {invite.address: invite.claimed_by for invite in await session.scalars(select(Invite))}
@@ -225,12 +226,11 @@ async def check(lives: Lives, homeserver: Homeserver) -> None:
             for live in peppers
         ]
     assert len(peppers) == 2
-    positions = {entry.address: entry.position for entry in log}
+    positions = {entry.statement.threepid.address: entry.position for entry in log}
     assert [entry.position for entry in log] == list(range(1, head.position + 1))
     assert len(positions) == len(log)
     entries = (
-        log_entry(NAME, entry.position, associations.statement_of(entry), entry_nonce(head.secret, entry.position))
-        for entry in log
+        log_entry(NAME, entry.position, entry.statement, entry_nonce(head.secret, entry.position)) for entry in log
     )
     assert Peaks().extended(entries)[0] == head.peaks
     for address in lives.proven:
@@ -247,7 +247,8 @@ async def check(lives: Lives, homeserver: Homeserver) -> None:
             assert [invite["signed"]["token"] for invite in to_tell[address]["invites"]] == [f"invite-{address}"]
     for address, association in lives.answered.items():
         assert address in positions
-        assert association["signatures"][NAME][log[0].key_id] == log[positions[address] - 1].signature
+        key_id, signature = signed[positions[address]]
+        assert association["signatures"][NAME] == {key_id: signature}
     assert len(bound) == len(positions)
     assert all(len(index) == len(positions) for _, index in indexes)
 

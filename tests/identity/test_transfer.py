@@ -47,7 +47,7 @@ async def test_the_log_s_tree_commits_to_every_entry(server: IdentityServer) -> 
         entries = await store.log_page(session, after=0, limit=1000)
     assert head.position == len(entries) == 602
     leaves = (
-        log_entry("is.test", entry.position, store.statement_of(entry), entry_nonce(head.secret, entry.position))
+        log_entry("is.test", entry.position, entry.statement, entry_nonce(head.secret, entry.position))
         for entry in entries
     )
     assert Peaks().extended(leaves)[0] == head.peaks

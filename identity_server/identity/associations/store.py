@@ -39,6 +39,13 @@ class Bound(NamedTuple):
     spelling: str | None
 
 
+class Logged(NamedTuple):
+    """A statement of our own, and where it stands in the log."""
+
+    position: int
+    statement: Statement
+
+
 class Head(NamedTuple):
     """Where the log ends. ``secret``: what its nonces are derived from."""
 
@@ -112,17 +119,19 @@ async def count_bound(session: AsyncSession) -> int:
     return await session.scalar(select(func.count()).select_from(CurrentAssociation).where(bound)) or 0
 
 
-def statement_of(entry: LogEntry) -> Statement:
-    threepid = Threepid(entry.medium, entry.address)
-    return Statement(threepid, entry.user_id, entry.ts, entry.not_before, entry.not_after)
-
-
-async def log_page(session: AsyncSession, *, after: int, limit: int) -> list[LogEntry]:
+async def log_page(session: AsyncSession, *, after: int, limit: int) -> list[Logged]:
     """What stands in the log behind the position ``after``, in order."""
-    rows = await session.scalars(
-        select(LogEntry).where(LogEntry.position > after).order_by(LogEntry.position).limit(limit)
+    row = LogEntry
+    rows = await session.execute(
+        select(row.position, row.medium, row.address, row.user_id, row.ts, row.not_before, row.not_after)
+        .where(row.position > after)
+        .order_by(row.position)
+        .limit(limit)
     )
-    return list(rows)
+    return [
+        Logged(position, Statement(Threepid(medium, address), user_id, ts, not_before, not_after))
+        for position, medium, address, user_id, ts, not_before, not_after in rows
+    ]
 
 
 async def history(session: AsyncSession, threepid: Threepid) -> list[LogEntry]:

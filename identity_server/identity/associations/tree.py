@@ -53,7 +53,7 @@ class TreeReader:
                 log_entry(
                     self._origin,
                     entry.position,
-                    store.statement_of(entry),
+                    entry.statement,
                     entry_nonce(self._secret, entry.position),
                 )
             )

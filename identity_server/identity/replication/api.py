@@ -1,5 +1,6 @@
 """What peers ask of us, and auditors."""
 
+import asyncio
 from typing import Annotated, Any
 
 import orjson
@@ -11,11 +12,12 @@ from identity_server.identity.associations.tree import consistency_proof, inclus
 from identity_server.identity.replication.client import PREFIX, packed
 from identity_server.identity.replication.keys import publish_keys
 from identity_server.identity.replication.log import head_of_ours, page_of_ours
-from identity_server.identity.replication.page import page_json, read_page
+from identity_server.identity.replication.page import Page, page_json, read_page
 from identity_server.identity.replication.receive import Peers
 from identity_server.identity.signing.keyring import OpenKeyring
 from identity_server.matrix.errors import InvalidParam, Unauthorized
 from identity_server.matrix.origin_auth import NO_CONTENT, NotAuthentic, verify_request
+from identity_server.runtime.bulk import uncollected
 from identity_server.runtime.dependencies import Now, OpenResources, Reading, opened
 from identity_server.runtime.requests import parse_object, request_target
 from identity_server.settings import Settings
@@ -69,10 +71,8 @@ async def get_log(
     await peers.heard(origin)
     async with resources.database.reading() as session:
         page = await page_of_ours(session, after, limit, keyring=keyring, now_ms=resources.clock.now_ms())
-    body = orjson.dumps(page_json(page.origin, page.after, page.entries, page.head.signed))
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(packed(body), headers={"Content-Encoding": "gzip"}, media_type="application/json")
-    return Response(body, media_type="application/json")
+    # Not on the loop: a page of thousands of entries is megabytes.
+    return await asyncio.to_thread(_answer, page, "gzip" in request.headers.get("accept-encoding", ""))
 
 
 @router.post("/push")
@@ -83,6 +83,14 @@ async def take_push(request: Request, peers: OpenPeers, resources: OpenResources
     await resources.limits.hit("replication_per_peer", origin)
     taken = await peers.take(read_page(body, origin))
     return {"position": taken.position, "refused": {str(position): why for position, why in taken.refused.items()}}
+
+
+def _answer(page: Page, is_packed: bool) -> Response:
+    with uncollected():
+        body = orjson.dumps(page_json(page.origin, page.after, page.entries, page.head.signed))
+    if not is_packed:
+        return Response(body, media_type="application/json")
+    return Response(packed(body), headers={"Content-Encoding": "gzip"}, media_type="application/json")
 
 
 async def _authenticated(request: Request, content: Any, peers: Peers, settings: Settings) -> str:

@@ -1,5 +1,6 @@
 """Asking a peer: requests signed with our long-term key, so that they pass through any reverse proxy."""
 
+import asyncio
 import gzip
 import zlib
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import orjson
 
 from identity_server.identity.replication.models import Peer
+from identity_server.identity.replication.page import Page, read_page
 from identity_server.identity.signing.keyring import Keyring
 from identity_server.matrix.http import Answer, Http
 from identity_server.matrix.origin_auth import NO_CONTENT, authorization
+from identity_server.runtime.bulk import uncollected
 
 PREFIX = "/_matrix/identity/io.identity_server/replication"
 
@@ -26,10 +29,16 @@ class PeerClient:
         self._keyring = keyring
 
     async def push(self, peer: Peer, page: dict[str, Any]) -> dict[str, Any]:
-        return await self._ask(peer, "POST", f"{PREFIX}/push", page)
+        return _read(await self._send(peer, "POST", f"{PREFIX}/push", page))
 
-    async def log(self, peer: Peer, after: int, limit: int) -> dict[str, Any]:
-        return await self._ask(peer, "GET", f"{PREFIX}/log?after={after}&limit={limit}")
+    async def log(self, peer: Peer, after: int, limit: int) -> Page:
+        """Raises ``PeerRefused`` too if another page comes than was asked for."""
+        answer = await self._send(peer, "GET", f"{PREFIX}/log?after={after}&limit={limit}")
+        # Not on the loop: a page of thousands of entries is megabytes.
+        page = await asyncio.to_thread(_read_page, answer, peer.name)
+        if page.after != after or len(page.entries) > limit:
+            raise PeerRefused("it answered with another page than was asked for")
+        return page
 
     async def keys(self, base_url: str) -> dict[str, Any]:
         return _read(await self._http.request("GET", f"{base_url}{PREFIX}/keys"))
@@ -37,7 +46,7 @@ class PeerClient:
     async def head(self, base_url: str) -> dict[str, Any]:
         return _read(await self._http.request("GET", f"{base_url}{PREFIX}/head"))
 
-    async def _ask(self, peer: Peer, method: str, uri: str, content: Any = NO_CONTENT) -> dict[str, Any]:
+    async def _send(self, peer: Peer, method: str, uri: str, content: Any = NO_CONTENT) -> Answer:
         header = authorization(
             self._keyring.current,
             origin=self._keyring.server_name,
@@ -46,14 +55,13 @@ class PeerClient:
             uri=uri,
             content=content,
         )
-        answer = await self._http.request(
+        return await self._http.request(
             method,
             peer.base_url + uri,
             json=None if content is NO_CONTENT else content,
             headers={"authorization": header, "accept-encoding": "gzip"},
             max_bytes=_MAX_ANSWER,
         )
-        return _read(answer)
 
 
 def _read(answer: Answer) -> dict[str, Any]:
@@ -68,6 +76,11 @@ def _read(answer: Answer) -> dict[str, Any]:
         code = value.get("errcode") if isinstance(value, dict) else None
         raise PeerRefused(f"it answered with status {answer.status} {code or ''}".rstrip())
     return value
+
+
+def _read_page(answer: Answer, origin: str) -> Page:
+    with uncollected():
+        return read_page(_read(answer), origin)
 
 
 def packed(body: bytes) -> bytes:

@@ -14,7 +14,7 @@ from identity_server.identity.replication import store
 from identity_server.identity.replication.client import PeerClient, PeerRefused
 from identity_server.identity.replication.log import page_of_ours
 from identity_server.identity.replication.models import NATIVE, SYDENT, Peer
-from identity_server.identity.replication.page import Page, page_json, read_page
+from identity_server.identity.replication.page import Page, page_json
 from identity_server.identity.replication.receive import Peers
 from identity_server.identity.replication.sydent.push import SydentPush
 from identity_server.identity.signing.keyring import Keyring
@@ -27,7 +27,8 @@ from identity_server.settings import ReplicationSettings
 log = structlog.get_logger(__name__)
 
 _PUSH_AT_ONCE = 500
-_PULL_AT_ONCE = 5_000
+# Whole subtrees of the log's tree: the peer has their roots at hand.
+_PULL_AT_ONCE = 4_096
 _LOOK_SECONDS = 0.2
 _FIRST_PAUSE_MS = 1_000
 
@@ -137,12 +138,20 @@ def _read_answer(answer: dict[str, Any], page: Page, last: int) -> tuple[int, li
 
 
 async def pull(peer: Peer, client: PeerClient, peers: Peers) -> int:
-    """Take what stands in the peer's log behind what we have; how far we have it then."""
-    position = peer.taken_position
-    while True:
-        page = read_page(await client.log(peer, position, _PULL_AT_ONCE), peer.name)
-        if page.after != position:
-            raise PeerRefused("it answered with another page than was asked for")
-        if not page.entries:
-            return position
-        position = (await peers.take(page)).position
+    """Take what stands in the peer's log behind what we have; how far we have it then.
+
+    The next page comes while the one before it is taken.
+    """
+    page = await client.log(peer, peer.taken_position, _PULL_AT_ONCE)
+    while page.entries:
+        coming = asyncio.create_task(client.log(peer, page.head.size, _PULL_AT_ONCE))
+        try:
+            position = (await peers.take(page)).position
+            page = await coming
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        if position < page.after:  # what we had of the log is gone meanwhile
+            page = await client.log(peer, position, _PULL_AT_ONCE)
+    # No entries are left, but a head: it has to be that of the tree that we have.
+    return (await peers.take(page)).position

@@ -1,15 +1,18 @@
 """Who is it that speaks, and what it says: authentication of peers and of their pages."""
 
+import asyncio
+
 from identity_server.identity.replication import store
 from identity_server.identity.replication.client import PeerClient, PeerRefused
 from identity_server.identity.replication.keys import BadKeys, follow_keys
 from identity_server.identity.replication.models import NATIVE, Peer
 from identity_server.identity.replication.page import Page, is_signed
-from identity_server.identity.replication.take import Taken, UnknownPeer, take_page
+from identity_server.identity.replication.take import Standing, Taken, UnknownPeer, check, take_page
 from identity_server.matrix.errors import Forbidden
 from identity_server.matrix.http import Unreachable
 from identity_server.matrix.server_keys import UnknownKey
 from identity_server.matrix.signing import VerifyKey
+from identity_server.runtime.bulk import uncollected
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database
 
@@ -54,7 +57,7 @@ class Peers:
 
     async def take(self, page: Page) -> Taken:
         """Take a page from the peer that it names. Raises ``Forbidden``, ``HistoryRewritten`` or ``UnknownPeer``."""
-        await self.trusted(page.origin)
+        standing = Standing.of(await self.trusted(page.origin))
         signers = page.head.signed.get("signatures", {}).get(page.origin, {})
         for key_id in list(signers)[:10] if isinstance(signers, dict) else ():
             try:
@@ -66,8 +69,12 @@ class Peers:
         else:
             raise Forbidden("The tree head is not signed with a key of the peer")
         now_ms = self._clock.now_ms()
-        async with self._database.transaction() as session:
-            return await take_page(session, page, latest_ts=now_ms + self._max_skew_ms, now_ms=now_ms)
+        latest_ts = now_ms + self._max_skew_ms
+        with uncollected():
+            # Not on the loop: for thousands of entries it takes a while.
+            checked = await asyncio.to_thread(check, page, standing, latest_ts=latest_ts)
+            async with self._database.transaction() as session:
+                return await take_page(session, page, checked, latest_ts=latest_ts, now_ms=now_ms)
 
     async def _known(self, name: str, key_id: str) -> VerifyKey | None:
         async with self._database.reading() as session:

@@ -2,7 +2,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import and_, delete, func, select, update
-from sqlalchemy import insert as sql_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.associations.models import CurrentAssociation
@@ -10,6 +9,7 @@ from identity_server.identity.associations.statement import Statement
 from identity_server.identity.replication.models import ENDS_SOON, Peer, PeerKey, PeerStatement, SetAside
 from identity_server.matrix.signing import VerifyKey
 from identity_server.matrix.threepid import Threepid
+from identity_server.runtime.bulk import insert_rows
 from identity_server.runtime.database import in_chunks, insert_missing
 
 
@@ -45,21 +45,15 @@ async def add_peer_keys(session: AsyncSession, name: str, keys: Iterable[VerifyK
 
 
 async def add_statements(session: AsyncSession, origin: str, numbered: Sequence[tuple[int, Statement]]) -> None:
-    rows = [
-        {
-            "origin": origin,
-            "origin_id": position,
-            "medium": statement.threepid.medium,
-            "address": statement.threepid.address,
-            "user_id": statement.user_id,
-            "ts": statement.ts,
-            "not_before": statement.not_before,
-            "not_after": statement.not_after,
-        }
-        for position, statement in numbered
-    ]
-    if rows:
-        await session.execute(sql_insert(PeerStatement), rows)
+    await insert_rows(
+        session,
+        PeerStatement,
+        ("origin", "origin_id", "medium", "address", "user_id", "ts", "not_before", "not_after"),
+        [
+            (origin, position, *said.threepid, said.user_id, said.ts, said.not_before, said.not_after)
+            for position, said in numbered
+        ],
+    )
 
 
 async def known_ids(session: AsyncSession, origin: str, ids: Sequence[int]) -> set[int]:

@@ -7,8 +7,9 @@
 4. Of all statements about an address, ours and every peer's, the one of highest precedence holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,6 +20,7 @@ from identity_server.identity.associations.statement import Statement
 from identity_server.identity.associations.store import Current
 from identity_server.identity.lookup.index import Change, reindex
 from identity_server.identity.replication import store
+from identity_server.identity.replication.models import Peer
 from identity_server.identity.replication.page import Page
 from identity_server.identity.replication.rules import Rules, objection
 from identity_server.matrix.canonical_json import canonical_json
@@ -43,54 +45,82 @@ class Taken:
     """How far we have the peer's log now, and what of the page was set aside."""
 
     position: int
-    refused: dict[int, str]
+    refused: Mapping[int, str]
 
 
-async def take_page(session: AsyncSession, page: Page, *, latest_ts: int, now_ms: int) -> Taken:
-    """Raises ``HistoryRewritten`` or ``UnknownPeer``. The page's head is known to be signed by the peer."""
+class Standing(NamedTuple):
+    """What a page is held against: how far we have the peer's log, its tree there, and what it may speak about."""
+
+    position: int
+    peaks: bytes
+    rules: str
+
+    @classmethod
+    def of(cls, peer: Peer) -> "Standing":
+        return cls(peer.taken_position, peer.taken_peaks, peer.rules)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a page comes to on top of ``standing``. ``follows``: whether it begins where that ends, or earlier, and ends
+    no earlier. ``tree``: the peer's, up to the page's end."""
+
+    standing: Standing
+    follows: bool
+    tree: Peaks
+    accepted: Sequence[tuple[int, Statement]]
+    refused: Mapping[int, str]
+
+
+def check(page: Page, standing: Standing, *, latest_ts: int) -> Checked:
+    """What needs no lock, and is most of the work. Pure."""
+    have = Peaks.from_bytes(standing.position, standing.peaks)
+    if not page.after <= have.size <= page.head.size:
+        return Checked(standing, False, have, [], {})
+    rules = Rules.model_validate_json(standing.rules)
+    accepted, refused = [], {}
+    for position, entry in enumerate(page.entries[have.size - page.after :], start=have.size + 1):
+        if position > rules.max_statements:
+            refused[position] = "the peer's share is full"
+        elif (reason := objection(entry.statement, rules, latest_ts=latest_ts)) is not None:
+            refused[position] = reason
+        else:
+            accepted.append((position, entry.statement))
+    return Checked(standing, True, page.extend(have), accepted, refused)
+
+
+async def take_page(session: AsyncSession, page: Page, checked: Checked, *, latest_ts: int, now_ms: int) -> Taken:
+    """Raises ``HistoryRewritten`` or ``UnknownPeer``. The page's head is known to be signed by the peer.
+
+    ``checked``: the page as it was before the lock was taken. If something has changed since, it is checked again.
+    """
     await associations.lock_log(session)
     peer = await store.find_peer(session, page.origin)
     # It may have been paused or removed since it was authenticated, and what it had stated retired.
     if peer is None or not peer.is_trusted(now_ms):
         raise UnknownPeer("This server does not replicate with yours")
-    have = Peaks.from_bytes(peer.taken_position, peer.taken_peaks)
-    if page.after > have.size:
-        return Taken(have.size, {})  # step 1: a gap
-    if page.head.size < have.size:
-        return Taken(have.size, {})  # an old page, come late
-    tree = page.extend(have)
-    if tree.root != page.head.root:  # step 2
+    if (standing := Standing.of(peer)) != checked.standing:
+        checked = check(page, standing, latest_ts=latest_ts)
+    if not checked.follows:
+        return Taken(standing.position, {})
+    if checked.tree.root != page.head.root:
         await store.change_peer(session, page.origin, alarm="its history was rewritten", paused=True)
         raise HistoryRewritten("The tree head does not fit what was stated before")
-    new = [
-        (have.size + number, entry.statement) for number, entry in enumerate(page.entries[have.size - page.after :], 1)
-    ]
-    rules = Rules.model_validate_json(peer.rules)
-    share = rules.max_statements
-    refused = {
-        position: reason
-        for position, statement in new
-        if (
-            reason := "the peer's share is full"
-            if position > share
-            else objection(statement, rules, latest_ts=latest_ts)
-        )
-    }
-    accepted = [(position, statement) for position, statement in new if position not in refused]
     # That the share is full is noted once: so what is set aside is bounded too.
-    noted = [(position, reason) for position, reason in refused.items() if position <= share + 1]
+    share = Rules.model_validate_json(standing.rules).max_statements
+    noted = [(position, reason) for position, reason in checked.refused.items() if position <= share + 1]
     await store.set_aside(session, page.origin, noted, of_ours=False, now_ms=now_ms)
-    await store.add_statements(session, page.origin, accepted)
-    await merge(session, page.origin, accepted)
+    await store.add_statements(session, page.origin, checked.accepted)
+    await merge(session, page.origin, checked.accepted)
     await store.change_peer(
         session,
         page.origin,
-        taken_position=tree.size,
-        taken_peaks=tree.to_bytes(),
+        taken_position=checked.tree.size,
+        taken_peaks=checked.tree.to_bytes(),
         head=canonical_json(page.head.signed).decode(),
         last_contact_ts=now_ms,
     )
-    return Taken(tree.size, refused)
+    return Taken(checked.tree.size, checked.refused)
 
 
 async def merge(session: AsyncSession, origin: str, numbered: Sequence[tuple[int, Statement]]) -> None:

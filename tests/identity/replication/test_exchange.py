@@ -7,10 +7,10 @@ from identity_server.identity.associations.state import state_binding
 from identity_server.identity.associations.statement import Statement
 from identity_server.identity.replication import store
 from identity_server.identity.replication.exchange import pull
-from identity_server.identity.replication.page import read_page
+from identity_server.identity.replication.page import page_json, read_page
 from identity_server.identity.replication.retire import retire, retire_ended
 from identity_server.identity.replication.rules import Rules
-from identity_server.identity.replication.take import UnknownPeer, merge, take_page
+from identity_server.identity.replication.take import Standing, UnknownPeer, check, merge, take_page
 from identity_server.identity.signing.keyring import Keyring
 from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.key_files import generate_key, read_keys
@@ -106,11 +106,14 @@ async def test_only_a_peer_may_push_and_only_in_its_own_name(pair: Mesh) -> None
     client = pair["b.test"].state["peers"]._client
     await pair["b.test"].bound(BOB)
     page = await client.log(await peer(pair["b.test"], "a.test"), 0, 10)
-    assert page["origin"] == "a.test"
+    assert page.origin == "a.test"
     await pair["a.test"].bound(ALICE)
     page = await client.log(await peer(pair["b.test"], "a.test"), 0, 10)
     answer = await client._http.request(
-        "POST", f"https://a.test{push}", json=page, headers={"authorization": "X-Matrix origin=b.test,key=x,sig=y"}
+        "POST",
+        f"https://a.test{push}",
+        json=page_json(page.origin, page.after, page.entries, page.head.signed),
+        headers={"authorization": "X-Matrix origin=b.test,key=x,sig=y"},
     )
     assert answer.status == 401
 
@@ -203,12 +206,14 @@ async def test_a_statement_whose_end_has_come_is_answered_no_more_and_still_beat
 async def test_a_page_that_comes_while_its_peer_is_removed_is_not_taken(pair: Mesh) -> None:
     await pair["a.test"].bound(ALICE)
     client = pair["b.test"].state["peers"]._client
-    page = read_page(await client.log(await peer(pair["b.test"], "a.test"), 0, 10), "a.test")
+    page = await client.log(await peer(pair["b.test"], "a.test"), 0, 10)
+    standing = Standing.of(await peer(pair["b.test"], "a.test"))
+    checked = check(page, standing, latest_ts=page.head.ts)
     async with pair["b.test"].database.transaction() as session:
         await store.remove_peer(session, "a.test")
     with pytest.raises(UnknownPeer):
         async with pair["b.test"].database.transaction() as session:
-            await take_page(session, page, latest_ts=page.head.ts, now_ms=page.head.ts)
+            await take_page(session, page, checked, latest_ts=page.head.ts, now_ms=page.head.ts)
 
 
 async def test_a_peer_that_has_pulled_more_than_it_is_sent_is_believed(pair: Mesh) -> None:

@@ -40,7 +40,7 @@ class SydentPush:
                 entries = await associations.log_page(session, after=sent, limit=MAX_BATCH)
             if not entries:
                 return
-            items = {entry.position: signed_item(associations.statement_of(entry), self._keyring) for entry in entries}
+            items = {entry.position: signed_item(entry.statement, self._keyring) for entry in entries}
             refused: set[int] = set()
             while rest := {number: item for number, item in items.items() if number not in refused}:
                 failed = await self._send(peer, rest)
