@@ -99,19 +99,26 @@ class RandomRoom:
     def perhaps(self, probability: float) -> bool:
         return self.random.random() < probability
 
-    def grow(self, steps: int) -> "RandomRoom":
+    def grow(self, steps: int, only: Sequence[str] = ()) -> "RandomRoom":
         for _ in range(steps):
-            self.step()
+            self.step(only)
         return self
 
-    def step(self) -> Event:
-        """One more event, after one or a few that stand at the tips or anywhere."""
+    def step(self, only: Sequence[str] = ()) -> Event:
+        """One more event, by one of ``only``, after one or a few that stand at the tips or anywhere."""
         whence = self.tips if self.perhaps(0.75) else list(self.after)
         parents = sorted({self.some(whence) for _ in range(self.some((1, 1, 1, 2, 2, 3)))})
         before = self.resolve([self.after[parent] for parent in parents])
         state = self.state_of(before)
-        sender, action = self._who(state), self._what(state)
-        return self.send({"sender": sender, **action(sender, state)}, parents, before)
+        sender, action = self.some(only) if only else self._who(state), self._what(state)
+        draft = {"sender": sender, **action(sender, state)}
+        return self.send({**draft, "sender": sender} if only else draft, parents, before)
+
+    def settle(self) -> StateMap:
+        """Leaves all forks but the last, from whose state, which is returned, everything goes on."""
+        tip = self.tips[-1]
+        self.tips, self.after = [tip], {tip: self.after[tip]}
+        return self.after[tip]
 
     def send(self, draft: Mapping[str, Any], parents: Sequence[str], before: StateMap) -> Event:
         """Seals the event, judges it and, if it is allowed, has it change the state."""
@@ -238,7 +245,7 @@ class RandomRoom:
             self._give_power: 5,
             self._change_rules: 2,
             self._invite_by_address: 1,
-            self._take_up_invitation: 2 if self._tokens else 0,
+            **({self._take_up_invitation: 2} if self._tokens else {}),
             self._change_something: 3,
             self._say: 1,
         }
