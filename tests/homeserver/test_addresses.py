@@ -373,6 +373,63 @@ async def test_an_identity_server_that_is_away_is_told_when_it_is_back(both: Bot
             await asyncio.sleep(0.05)
 
 
+async def invite(both: Both, login: dict[str, Any], room_id: str, address: str) -> Response:
+    invitation = {
+        "id_server": "is.test",
+        "id_access_token": await both.identity_token(login),
+        "medium": "email",
+        "address": address,
+    }
+    return await both.client.post(f"{V3}/rooms/{room_id}/invite", json=invitation, headers=bearing(login))
+
+
+async def member(both: Both, login: dict[str, Any], room_id: str, user_id: str) -> dict[str, Any] | None:
+    url = f"{V3}/rooms/{room_id}/state/m.room.member/{user_id}"
+    answer = await both.client.get(url, headers=bearing(login))
+    content: dict[str, Any] | None = answer.json() if answer.status_code == 200 else None
+    return content
+
+
+async def test_who_is_invited_by_address_is_invited_once_it_is_theirs(both: Both) -> None:
+    alice = await register(both, "alice")
+    wish = {"name": "Tea party"}
+    created = await both.client.post(f"{V3}/createRoom", json=wish, headers=bearing(alice))
+    room_id = created.json()["room_id"]
+    answer = await invite(both, alice, room_id, "Public@example.org")
+    assert (answer.status_code, answer.json()) == (200, {})
+    async with asyncio.timeout(20):
+        while not both.identity.outlet.sent:
+            await asyncio.sleep(0.05)
+    mail = both.identity.outlet.sent[-1]
+    assert mail.recipient == "public@example.org"
+    assert "Tea party" in mail.text
+
+    bob = await register(both, "bob")
+    await bind(both, bob)
+    async with asyncio.timeout(20):
+        while (invited := await member(both, alice, room_id, "@bob:hs.test")) is None:
+            await asyncio.sleep(0.05)
+    assert invited["membership"] == "invite"
+    assert invited["third_party_invite"]["signed"]["mxid"] == "@bob:hs.test"
+    joined = await both.client.post(f"{V3}/rooms/{room_id}/join", json={}, headers=bearing(bob))
+    assert joined.status_code == 200, joined.text
+
+    # Now that it is known whose it is, an invitation goes to the user.
+    other = await both.client.post(f"{V3}/createRoom", json={}, headers=bearing(alice))
+    assert (await invite(both, alice, other.json()["room_id"], "public@example.org")).status_code == 200
+    invited = await member(both, alice, other.json()["room_id"], "@bob:hs.test")
+    assert invited is not None
+    assert (invited["membership"], "third_party_invite" in invited) == ("invite", False)
+
+
+async def test_nobody_is_mailed_for_whoever_may_not_invite(both: Both) -> None:
+    alice, bob = await register(both, "alice"), await register(both, "bob")
+    created = await both.client.post(f"{V3}/createRoom", json={}, headers=bearing(alice))
+    answer = await invite(both, bob, created.json()["room_id"], "public@example.org")
+    assert outcome(answer) == (403, "M_FORBIDDEN")
+    assert both.identity.outlet.sent == []
+
+
 class TestOnPostgreSQL:
     @pytest.fixture
     def engine(self) -> str:
@@ -384,4 +441,5 @@ class TestOnPostgreSQL:
     test_adding = staticmethod(test_an_address_is_added_once_the_password_is_given)
     test_resetting = staticmethod(test_a_forgotten_password_is_reset_by_the_address)
     test_deactivating = staticmethod(test_deactivating_unbinds_and_frees_the_address)
+    test_inviting = staticmethod(test_who_is_invited_by_address_is_invited_once_it_is_theirs)
     test_deleting = staticmethod(test_deleting_takes_the_address_from_the_account_and_unbinds_it)

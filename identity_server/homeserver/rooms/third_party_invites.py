@@ -44,16 +44,16 @@ async def accept_signed(
 ) -> None:
     """Make the invitation that ``third_party_signed`` of a join proves, in its inviter's name, if it is needed.
 
-    ``signed``: ``mxid``, ``token`` and ``signatures``. Raises ``Forbidden`` if the room knows of no such invitation.
+    ``signed``: ``mxid``, ``token``, ``signatures``, and whatever else is signed with them. Raises ``Forbidden`` if the
+    room knows of no such invitation.
     """
     if await store.membership(session, room_id, user_id) in ("join", "invite"):
         return
     invitation = await signed_invitation(session, timeline, room_id, user_id, signed)
     name = invitation.content.get("display_name")
-    proof = {name: signed.get(name) for name in ("mxid", "token", "signatures")}
     content = {
         "membership": "invite",
-        "third_party_invite": {"display_name": name if isinstance(name, str) else "", "signed": proof},
+        "third_party_invite": {"display_name": name if isinstance(name, str) else "", "signed": dict(signed)},
     }
     draft = Draft(room_id, MEMBER, invitation.sender, content, state_key=user_id)
     await send_event(session, timeline, draft, now_ms=now_ms)

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from identity_server.homeserver.threepids.onbind import Invite, keep_notice
 from identity_server.matrix.errors import InvalidParam
@@ -18,6 +18,10 @@ Name = Annotated[Text, Field(min_length=1, max_length=255)]
 
 
 class Signed(Body):
+    """Kept whole: identity servers sign more than the specification names, such as the sender."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
     mxid: UserID
     token: Opaque
     signatures: dict[str, dict[str, str]]
