@@ -75,7 +75,7 @@ def authorise(event: Event, state: State) -> None:
     create = state.get(CREATE)
     if create is None:
         raise NotAllowed("3.4", "the room has no m.room.create")
-    require("2", create.room_id == event.room_id, "the room is another than m.room.create's")
+    require("2", create.room_id == event.room_id and not create.rejected, "the room is not m.room.create's")
     if create.content.get("m.federate") is False:
         require("4", event.sender_server == create.sender_server, "the room is not federated")
     levels = PowerLevels(create, state.get(POWER_LEVELS))
