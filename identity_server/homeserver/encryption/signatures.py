@@ -22,6 +22,7 @@ from identity_server.homeserver.encryption.store import MASTER, SELF_SIGNING, US
 from identity_server.homeserver.streams import Streams
 from identity_server.matrix.canonical_json import NotCanonical
 from identity_server.matrix.errors import BadJson, InvalidParam, InvalidSignature, MatrixError, NotFound
+from identity_server.matrix.identifiers import check_user_id
 from identity_server.matrix.signing import InvalidSignature as WrongSignature
 from identity_server.matrix.signing import VerifyKey, verify_json
 
@@ -57,15 +58,17 @@ class _Taken:
 async def upload_signatures(
     session: AsyncSession, streams: Streams, user_id: str, signed: Mapping[str, Any]
 ) -> Failures:
-    """``signed``: keys with new signatures, by user and key ID. What is right is taken, whatever else is wrong."""
+    """``signed``: keys with new signatures, by user and key ID. What is right is taken, whatever else is wrong.
+
+    Raises ``BadJson``.
+    """
+    _check_form(signed)
     known = await store.cross_signing_keys(session, {user_id, *signed})
     devices = (await store.device_keys(session, [user_id])).get(user_id, {})
     before = await store.signatures_on(session, signed, viewer=user_id)
     signer = _Signer(user_id, devices, known.get(user_id, {}), before)
     taken, failures = _Taken(), Failures()
     for target, by_key in signed.items():
-        if not isinstance(by_key, dict):
-            raise BadJson("Signed keys are named by user and key ID")
         for key_id, key in by_key.items():
             try:
                 if target == user_id:
@@ -77,6 +80,16 @@ async def upload_signatures(
     await store.add_signatures(session, taken.signatures)
     await _tell(session, streams, user_id, taken)
     return failures
+
+
+def _check_form(signed: Mapping[str, Any]) -> None:
+    for user_id, by_key in signed.items():
+        try:
+            check_user_id(user_id)
+        except ValueError as error:
+            raise BadJson("Signed keys are named by user and key ID") from error
+        if not isinstance(by_key, dict):
+            raise BadJson("Signed keys are named by user and key ID")
 
 
 def _take_own(signer: _Signer, key_id: str, key: Any, taken: _Taken) -> None:
