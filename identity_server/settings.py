@@ -217,6 +217,7 @@ class RateLimitSettings(Section):
     registration_per_source: str = "60/10minutes; 1000/day"
     onbind_per_source: str = "600/minute"
     profile_per_source: str = "1200/minute"
+    user_directory_per_user: str = "300/minute"
     upload_per_user: str = "600/10minutes; 10000/day"
     key_query_per_source: str = "600/minute"
 

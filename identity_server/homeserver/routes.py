@@ -32,6 +32,7 @@ from identity_server.homeserver.threepids import client_api as threepids_for_cli
 from identity_server.homeserver.threepids import exchange
 from identity_server.homeserver.threepids import server_api as threepids
 from identity_server.homeserver.typing import client_api as typing
+from identity_server.homeserver.user_directory import client_api as user_directory
 from identity_server.homeserver.validation import client_api as validation
 
 _CLIENT = (
@@ -45,6 +46,7 @@ _CLIENT = (
     rooms.router,
     aliases.router,
     profiles.router,
+    user_directory.router,
     encryption.router,
     openid_for_clients.router,
     sync.router,
