@@ -19,8 +19,10 @@ from rich.text import Text
 from identity_server.cli.context import fail, run
 from identity_server.demo.journal import Entry
 from identity_server.demo.pages.inbox import Exchange
+from identity_server.demo.proving import EMAIL_ADDRESS, PASSWORDS
 from identity_server.demo.serving import HOST, DidNotStart
-from identity_server.demo.tour import EMAIL_ADDRESS, PASSWORDS, TOUR, Chapter, run_tour
+from identity_server.demo.story import Chapter
+from identity_server.demo.tour import TOUR, run_tour
 from identity_server.demo.world import World, open_world
 from identity_server.runtime.logging import configure_logging
 from identity_server.runtime.tokens import SystemEntropy
@@ -41,7 +43,7 @@ def demo(
         typer.Option(min=1, max=65535, help="Of the inbox page.", show_default="8025, or a free one"),
     ] = None,
 ) -> None:
-    """Show the whole system at work: an identity server, a homeserver, an inbox for mails and SMS, and a tour.
+    """Show the whole system at work: two identity servers, two homeservers, an inbox for mails and SMS, and a tour.
 
     All of it runs in this one process, reachable from this machine only, in a temporary folder. No configuration is
     read, and nothing is left behind. Ctrl-C ends it.
@@ -60,7 +62,7 @@ def demo(
 async def show(console: Console, *, once: bool, port: int | None = None, chapters: Sequence[Chapter] = TOUR) -> int:
     """The exit code: 0 if every step of the tour went well. Raises ``OSError``, ``DidNotStart``."""
     stop = asyncio.Event()
-    with _signalled(stop), console.status("Starting an identity server, a homeserver and an inbox …") as status:
+    with _signalled(stop), console.status("Starting two identity servers, two homeservers and an inbox …") as status:
         async with open_world(port) as world:
             console.print(_welcome(world))
 
@@ -129,8 +131,10 @@ def _welcome(world: World) -> RenderableType:
     table = _grid()
     for name, url in (
         ("Inbox", world.inbox_page),
-        ("Identity server", world.identity_server),
-        ("Homeserver", world.homeserver),
+        ("Identity servers", world.identity_server),
+        ("", world.other_identity_server),
+        ("Homeservers", world.homeserver),
+        ("", world.other_homeserver),
     ):
         table.add_row(name, Text(url, f"cyan link {url}"))
     return Padding(Group(Text("A Matrix identity server, and what it works with", "bold"), "", table), (1, 2))
@@ -198,7 +202,7 @@ def _summary(world: World, went_well: bool, *, stays: bool) -> RenderableType:
     command = (
         f"identity-server client lookup {EMAIL_ADDRESS} \\\n"
         f"    --server {world.identity_server} \\\n"
-        f"    --homeserver {world.homeserver} --user bob --password {PASSWORDS['bob']}"
+        f"    --homeserver {world.other_homeserver} --user bob --password {PASSWORDS['bob']}"
     )
     return Padding(
         Group(

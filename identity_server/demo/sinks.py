@@ -5,7 +5,7 @@ import email
 import email.policy
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -46,12 +46,15 @@ class Inbox:
     async def add_sms(self, sender: str, recipient: str, text: str) -> None:
         await self._add(medium="msisdn", sender=sender, recipient=recipient, subject="", text=text, html=None)
 
-    async def newest_for(self, recipient: str) -> Message:
-        """The newest message to ``recipient``, waiting for it if there is none yet. Raises ``TimeoutError``."""
+    async def newest_for(self, recipient: str, *, unlike: Collection[str] = ()) -> Message:
+        """The newest message to ``recipient`` that is none of ``unlike`` (IDs), waiting for it if there is none yet.
+
+        Raises ``TimeoutError``.
+        """
         async with asyncio.timeout(_PATIENCE_SECONDS), self._arrived:
             while True:
                 for message in reversed(self.messages):
-                    if message.recipient == recipient:
+                    if message.recipient == recipient and message.id not in unlike:
                         return message
                 await self._arrived.wait()
 

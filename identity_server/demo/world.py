@@ -1,4 +1,4 @@
-"""Two identity servers that trust each other, a homeserver and an inbox: in one process, one folder, on loopback."""
+"""Two identity servers that trust each other, two homeservers and an inbox: in one process, one folder, on loopback."""
 
 import socket
 import tempfile
@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from identity_server.demo.certificate import Certificate, make_certificate
 from identity_server.demo.journal import Journal
 from identity_server.demo.serving import HOST, free_port, listen, port_of, serving, serving_homeserver
 from identity_server.demo.sinks import Inbox, inbox_application, mail_server
@@ -32,6 +33,8 @@ class World:
     other_identity_server_name: str
     homeserver: str
     homeserver_name: str
+    other_homeserver: str
+    other_homeserver_name: str
     inbox_page: str
     inbox: Inbox
     journal: Journal
@@ -41,6 +44,7 @@ class World:
         return {
             "Identity server API": f"{self.identity_server}/docs",
             "Homeserver API": f"{self.homeserver}/docs",
+            "The other homeserver’s": f"{self.other_homeserver}/docs",
         }
 
 
@@ -73,43 +77,41 @@ async def open_world(inbox_port: int | None = None, **sections: Any) -> AsyncIte
         mail = stack.enter_context(listen())
         page = stack.enter_context(_inbox_listener(inbox_port))
         identity, other_identity = stack.enter_context(listen()), stack.enter_context(listen())
-        homeserver_port, federation_port = free_port(), free_port()
+        ports = [free_port() for _ in range(4)]
         world = World(
             identity_server=f"http://{HOST}:{port_of(identity)}",
             identity_server_name="id.localhost",
             other_identity_server=f"http://{HOST}:{port_of(other_identity)}",
             other_identity_server_name="other-id.localhost",
-            homeserver=f"http://{HOST}:{homeserver_port}",
-            homeserver_name=f"localhost:{federation_port}",
+            homeserver=f"http://{HOST}:{ports[0]}",
+            homeserver_name=f"localhost:{ports[1]}",
+            other_homeserver=f"http://{HOST}:{ports[2]}",
+            other_homeserver_name=f"localhost:{ports[3]}",
             inbox_page=f"http://{HOST}:{port_of(page)}",
             inbox=inbox,
             journal=journal,
         )
         await stack.enter_async_context(mail_server(inbox, mail))
         await stack.enter_async_context(serving(inbox_application(inbox, journal, world.links), page))
-        homeserver = _DemoSettings(
-            server={"data_dir": folder},
-            homeserver={
-                "name": world.homeserver_name,
-                "bind": HOST,
-                "port": homeserver_port,
-                "federation_port": federation_port,
-                "registration": True,
-                "identity_servers": [world.identity_server],
-            },
-        )
-        listening = await stack.enter_async_context(serving_homeserver(homeserver))
+        tls = make_certificate(folder)
         shared = {
             "email": {"smtp_url": f"smtp://{HOST}:{port_of(mail)}"},
             "sms": {
                 "routes": [{"url": f"json://{HOST}:{port_of(page)}/sms?:from={{originator}}", "originator": "IdServer"}]
             },
             "federation": {
-                "ca_file": listening.ca_file,
+                "ca_file": tls.ca_file,
                 "allowed_private_networks": ["127.0.0.0/8", "::1/128"],
             },
             **sections,
         }
+        homeservers = (
+            (world.homeserver_name, ports[0], world.identity_server),
+            (world.other_homeserver_name, ports[2], world.other_identity_server),
+        )
+        for name, port, trusted in homeservers:
+            settings = _homeserver_settings(name, port, trusted, tls, folder, federation=shared["federation"])
+            await stack.enter_async_context(serving_homeserver(settings))
         servers = [
             _DemoSettings(**{"server": {"name": name, "public_base_url": url, "data_dir": folder / name}, **shared})
             for name, url in (
@@ -121,6 +123,27 @@ async def open_world(inbox_port: int | None = None, **sections: Any) -> AsyncIte
             await stack.enter_async_context(serving(identity_application(settings), listener))
         await befriend(servers[0], servers[1], clock, SystemEntropy())
         yield world
+
+
+def _homeserver_settings(
+    name: str, port: int, identity_server: str, tls: Certificate, folder: Path, **sections: Any
+) -> Settings:
+    """``name`` holds the federation port, ``port`` is the clients'; ``identity_server`` is the one that it trusts."""
+    federation_port = int(name.rpartition(":")[2])
+    return _DemoSettings(
+        server={"data_dir": folder / str(federation_port)},
+        homeserver={
+            "name": name,
+            "bind": HOST,
+            "port": port,
+            "federation_port": federation_port,
+            "tls_certificate": tls.certificate,
+            "tls_key": tls.key,
+            "registration": True,
+            "identity_servers": [identity_server],
+        },
+        **sections,
+    )
 
 
 def _inbox_listener(port: int | None) -> socket.socket:

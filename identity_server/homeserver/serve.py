@@ -23,6 +23,7 @@ from identity_server.settings import Settings
 log = structlog.get_logger(__name__)
 
 _GRACE_SECONDS = 10
+_LET_GO_SECONDS = 0.2
 _BACKLOG = 2048
 
 
@@ -121,6 +122,23 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        letting_go = asyncio.create_task(self._let_go())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            letting_go.cancel()
+
+    async def _let_go(self) -> None:
+        """A peer that keeps a connection for later does not answer the end of TLS: it is not waited for."""
+        closing: set[Any] = set()
+        while True:
+            await asyncio.sleep(_LET_GO_SECONDS)
+            still = {each for each in self.server_state.connections if each.transport.is_closing()}
+            for connection in still & closing:
+                connection.transport.abort()
+            closing = still
 
 
 def _configuration(app: ASGIApp, settings: Settings, tls: ssl.SSLContext | None = None) -> uvicorn.Config:

@@ -37,8 +37,15 @@ class HomeserverClient:
     def __init__(self, api: JsonApi) -> None:
         self.api = api
 
-    async def register(self, username: str, password: str) -> str:
-        """A new account, and its user ID, where no more is asked than ``m.login.dummy``."""
+    async def request_registration_token(self, email: str, client_secret: str, send_attempt: int = 1) -> str:
+        """Have a token sent to ``email``; the ``sid`` of the session that it validates, for ``register``."""
+        wanted = {"email": email, "client_secret": client_secret, "send_attempt": send_attempt}
+        return text_of(await self.api.call("POST", f"{_V3}/register/email/requestToken", wanted), "sid")
+
+    async def register(self, username: str, password: str, *, email_session: tuple[str, str] | None = None) -> str:
+        """A new account, and its user ID, where no more is asked than ``m.login.dummy``, or than an email address:
+        ``email_session`` are the ``sid`` and ``client_secret`` that proved one.
+        """
         wanted: dict[str, Any] = {"username": username, "password": password}
         try:
             answer = await self.api.call("POST", f"{_V3}/register", wanted)
@@ -46,7 +53,7 @@ class HomeserverClient:
             # The first answer of User-Interactive Authentication: which stages there are, and for which session.
             if error.status != 401 or "session" not in error.body:
                 raise
-            wanted["auth"] = {"type": "m.login.dummy", "session": error.body["session"]}
+            wanted["auth"] = {**_proof(email_session), "session": error.body["session"]}
             answer = await self.api.call("POST", f"{_V3}/register", wanted)
         return self._logged_in(answer)
 
@@ -74,6 +81,13 @@ class HomeserverClient:
     def _logged_in(self, answer: Mapping[str, Any]) -> str:
         self.api.token = text_of(answer, "access_token")
         return text_of(answer, "user_id")
+
+
+def _proof(email_session: tuple[str, str] | None) -> dict[str, Any]:
+    if email_session is None:
+        return {"type": "m.login.dummy"}
+    sid, client_secret = email_session
+    return {"type": "m.login.email.identity", "threepid_creds": {"sid": sid, "client_secret": client_secret}}
 
 
 def _base_url(answer: Mapping[str, Any], name: str) -> str | None:

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from identity_server.cli.demo import show
 from identity_server.demo.journal import Entry
-from identity_server.demo.tour import TOUR, Chapter, Story, run_tour
+from identity_server.demo.story import Chapter, Story
+from identity_server.demo.tour import TOUR, run_tour
 from identity_server.demo.world import World, open_world
 from identity_server.matrix.threepid import MSISDN, Threepid
 from identity_server.runtime.tokens import FakeEntropy, SystemEntropy
@@ -61,7 +62,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 async def test_the_tour_goes_well_quietly_and_leaves_nothing_behind(start: Start, tmp_path: Path) -> None:
     process = await start("--once")
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 0, out.decode() + err.decode()
     assert err == b""
     shown = out.decode()
@@ -84,7 +85,7 @@ async def test_the_tour_goes_well_quietly_and_leaves_nothing_behind(start: Start
 async def test_it_stays_for_people_to_look_until_it_is_told_to_end(start: Start, tmp_path: Path) -> None:
     process = await start("--port", str(port := free_port()))
     shown = b""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while b"Ctrl-C" not in shown:
             line = await process.stdout.readline()
             assert line, (await process.stderr.read()).decode()
@@ -110,7 +111,7 @@ async def test_a_port_that_is_taken_is_named_in_one_line(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = await start("--once", "--port", str(port))
-        _, err = await asyncio.wait_for(process.communicate(), 30)
+        _, err = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 1
     assert re.fullmatch(rf"error: cannot listen on 127.0.0.1, port {port}: .*in use\n", err.decode())
 
