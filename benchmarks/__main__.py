@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.bind import bind, mail
-from benchmarks.homeserver import sends
+from benchmarks.homeserver import restart, sends
 from benchmarks.homeserver_federation import federation
 from benchmarks.limits import limits
 from benchmarks.lookup import growth, latency, lookup, workers
@@ -39,6 +39,7 @@ STORIES: dict[str, Callable[[World], AsyncIterator[Row]]] = {
     "import": bulk,
     "sends": sends,
     "federation": federation,
+    "restart": restart,
 }
 
 

@@ -8,7 +8,17 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmarks.homeserver_client import Client
-from benchmarks.homeserver_processes import OURS, SYNAPSE, Authority, Homeserver, competitors, homeserver
+from benchmarks.homeserver_data import fill
+from benchmarks.homeserver_processes import (
+    OURS,
+    SYNAPSE,
+    Authority,
+    Homeserver,
+    competitors,
+    homeserver,
+    remembered_port,
+)
+from benchmarks.processes import in_process
 from benchmarks.report import Row
 from benchmarks.world import World
 
@@ -45,6 +55,30 @@ async def sends(world: World) -> AsyncIterator[Row]:
             unit=" ms",
         )
     yield compared("sends", "RSS after that", ours.rss_mib, theirs and theirs.rss_mib, unit=" MiB", goal=0.5)
+
+
+async def restart(world: World) -> AsyncIterator[Row]:
+    """To the first answer, with many events."""
+    authority = Authority(world.folder)
+    folder = world.folder / "restart"
+    events = world.sizes.events
+    world.say(f"writing {events:,} events")
+    folder.mkdir()
+    federation_port = remembered_port(folder)
+    began = perf_counter()
+    await in_process(fill, folder, f"localhost:{federation_port}", events)
+    filled = perf_counter() - began
+    async with homeserver(OURS, folder, authority) as server:
+        seconds = server.process.started_seconds
+        rss = server.process.rss_mib()
+    yield Row(
+        "homeserver start",
+        f"{seconds:.2f} s with {events:,} events (written at {events / filled:,.0f}/s); {rss:.0f} MiB",
+        f"{seconds / 2:.2f} of the goal",
+        "≤ 2 s",
+        seconds <= 2,
+        {"seconds": seconds, "rss_mib": rss, "events": events},
+    )
 
 
 def compared(

@@ -47,10 +47,7 @@ def competitors() -> list[str]:
 async def homeserver(software: str, folder: Path, authority: Authority) -> AsyncIterator[Homeserver]:
     """Runs on what is in ``folder``, if anything is; its name stays with the folder."""
     folder.mkdir(exist_ok=True)
-    remembered = folder / "federation_port"
-    if not remembered.exists():
-        remembered.write_text(str(free_port()))
-    client_port, federation_port = free_port(), int(remembered.read_text())
+    client_port, federation_port = free_port(), remembered_port(folder)
     name = f"localhost:{federation_port}"
     if software == SYNAPSE:
         config = write_synapse_settings(
@@ -80,3 +77,11 @@ async def homeserver(software: str, folder: Path, authority: Authority) -> Async
         command = of_ours("homeserver", config)
     async with started([str(part) for part in command], client_port, "/_matrix/client/versions") as process:
         yield Homeserver(software, name, federation_port, process)
+
+
+def remembered_port(folder: Path) -> int:
+    """The federation port of the server in ``folder``, and so its name, whenever it runs."""
+    file = folder / "federation_port"
+    if not file.exists():
+        file.write_text(str(free_port()))
+    return int(file.read_text())
