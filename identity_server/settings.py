@@ -212,9 +212,9 @@ class RateLimitSettings(Section):
     lookup_per_source: str = "600/minute"
     replication_per_peer: str = "3000/minute"
     login_per_user: str = "20/10minutes; 200/day"
-    """This and the rest are for the bundled homeserver."""
-    login_per_source: str = "120/10minutes; 2000/day"
-    registration_per_source: str = "60/10minutes; 1000/day"
+    """Of wrong passwords. This and the rest are for the bundled homeserver."""
+    login_per_source: str = "1200/10minutes; 20000/day"
+    registration_per_source: str = "1200/10minutes; 20000/day"
     onbind_per_source: str = "600/minute"
     profile_per_source: str = "1200/minute"
     user_directory_per_user: str = "300/minute"
@@ -247,6 +247,9 @@ class HomeserverSettings(Section):
     """The client API's address; by default http://<bind>:<port>."""
     data_dir: Path | None = None
     """By default ``server.data_dir``/homeserver."""
+    federation_address: str = ""
+    """Where other servers find this one if its name has no port, told by /.well-known/matrix/server; by default
+    <name>:<federation_port>."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     """Without a certificate one is made for the server's name, signed by a new authority in ``data_dir``."""

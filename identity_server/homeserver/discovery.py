@@ -1,4 +1,4 @@
-"""What clients ask before anything else (Client-Server API, "Server Discovery")."""
+"""What clients and servers ask before anything else (Client-Server API, "Server Discovery")."""
 
 from typing import Any
 
@@ -20,6 +20,14 @@ async def get_versions() -> dict[str, Any]:
 @router.get("/.well-known/matrix/client")
 async def get_client_configuration(settings: OpenSettings) -> dict[str, Any]:
     return client_configuration(settings)
+
+
+@router.get("/.well-known/matrix/server")
+async def get_server_configuration(settings: OpenSettings) -> dict[str, str]:
+    """Server-Server API, "Resolving server names": for servers that know the name and no port."""
+    homeserver = settings.homeserver
+    host = homeserver.name if homeserver.name.endswith("]") else homeserver.name.partition(":")[0]
+    return {"m.server": homeserver.federation_address or f"{host}:{homeserver.federation_port}"}
 
 
 def client_configuration(settings: Settings) -> dict[str, Any]:

@@ -219,6 +219,12 @@ async def test_somebody_who_guesses_is_slowed_down(client: AsyncClient, register
     assert int(answers[-1].headers["Retry-After"]) > 0
 
 
+async def test_who_knows_the_password_may_log_in_often(client: AsyncClient, register: Register) -> None:
+    await register("alice")
+    answers = [await log_in(client, device_id="PHONE") for _ in range(25)]
+    assert {answer.status_code for answer in answers} == {200}
+
+
 async def test_a_password_is_the_same_however_its_letters_are_composed(client: AsyncClient, register: Register) -> None:
     await register("alice", password="caf\u00e9")
     assert (await log_in(client, password="cafe\u0301")).status_code == 200

@@ -35,6 +35,11 @@ async def test_devices_are_listed_with_when_they_were_seen(
     assert (await devices(client, login))["PHONE"]["last_seen_ts"] == clock.now_ms()
     other = (await log_in(client, device_id="LAPTOP")).json()
     assert set(await devices(client, other)) == {"PHONE", "LAPTOP"}
+    whois = (await client.get(f"{V3}/admin/whois/@alice:hs.test", headers=bearing(other))).json()
+    [session] = whois["devices"]["PHONE"]["sessions"]
+    assert session == {"connections": [{"ip": "127.0.0.1", "last_seen": clock.now_ms()}]}
+    nosy = await client.get(f"{V3}/admin/whois/@bob:hs.test", headers=bearing(other))
+    assert outcome(nosy) == (403, "M_FORBIDDEN")
 
 
 async def test_a_device_can_be_renamed_and_others_devices_are_unknown(client: AsyncClient, register: Register) -> None:

@@ -20,6 +20,10 @@ async def test_well_known_names_the_homeserver_and_its_identity_server(client: A
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
+async def test_well_known_tells_other_servers_the_port(client: AsyncClient) -> None:
+    assert (await client.get("/.well-known/matrix/server")).json() == {"m.server": "hs.test:8448"}
+
+
 class TestWithoutIdentityServer:
     @pytest.fixture
     def homeserver(self) -> HomeserverSettings:

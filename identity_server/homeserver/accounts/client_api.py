@@ -83,10 +83,10 @@ async def post_login(
         user_id = await named_user(session, body.named, settings.homeserver.name)
     if body.password is None:
         raise MissingParam("password is missing")
-    await limits.hit("login_per_user", user_id)
     return await log_in(
         database,
         passwords,
+        limits,
         user_id=user_id,
         password=body.password,
         device=(body.device_id, body.initial_device_display_name),

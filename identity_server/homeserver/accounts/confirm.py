@@ -64,8 +64,7 @@ class Confirmation:
             raise InvalidParam("auth.password is not a password")
         if await self._named(attempt, user_id) != user_id:
             raise EndsRequest(Forbidden("The request is another user's"))
-        await self.limits.hit("login_per_user", user_id)
-        await check_password(self.database, self.passwords, user_id, password)
+        await check_password(self.database, self.passwords, self.limits, user_id, password)
 
     async def _named(self, attempt: Attempt, default: str) -> str:
         named: Any = attempt.also("identifier")

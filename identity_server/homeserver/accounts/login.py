@@ -9,6 +9,7 @@ from identity_server.homeserver.accounts.identifiers import refused
 from identity_server.homeserver.accounts.passwords import Passwords
 from identity_server.matrix.errors import Forbidden
 from identity_server.runtime.database import Database
+from identity_server.runtime.rate_limits import RateLimits
 from identity_server.runtime.tokens import Entropy
 
 
@@ -16,8 +17,14 @@ class UserDeactivated(Forbidden):
     errcode = "M_USER_DEACTIVATED"
 
 
-async def check_password(database: Database, passwords: Passwords, user_id: str, password: str) -> str:
-    """The hash that ``password`` matches. Raises ``Forbidden``, the same for nobody's user ID, ``UserDeactivated``."""
+async def check_password(
+    database: Database, passwords: Passwords, limits: RateLimits, user_id: str, password: str
+) -> str:
+    """The hash that ``password`` matches.
+
+    Raises ``Forbidden``, the same for nobody's user ID, ``UserDeactivated``, and ``LimitExceeded`` for who guesses.
+    """
+    await limits.check("login_per_user", user_id)
     async with database.reading() as session:
         account = await store.find_account(session, user_id)
     if account and account.deactivated_ts is not None:
@@ -25,6 +32,7 @@ async def check_password(database: Database, passwords: Passwords, user_id: str,
     # Between two transactions, since others would wait for as long as it takes.
     hashed = account.password_hash if account else None
     if not await passwords.matches(password, hashed) or hashed is None:
+        await limits.hit("login_per_user", user_id)
         raise refused()
     return hashed
 
@@ -32,6 +40,7 @@ async def check_password(database: Database, passwords: Passwords, user_id: str,
 async def log_in(
     database: Database,
     passwords: Passwords,
+    limits: RateLimits,
     *,
     user_id: str,
     password: str,
@@ -43,9 +52,9 @@ async def log_in(
 ) -> dict[str, Any]:
     """``user_id``, ``access_token``, ``device_id`` and what ``issue_token`` adds for a ``lifetime_ms``.
 
-    Raises ``Forbidden``, the same for nobody's user ID, and ``UserDeactivated``.
+    Raises as ``check_password``.
     """
-    hashed = await check_password(database, passwords, user_id, password)
+    hashed = await check_password(database, passwords, limits, user_id, password)
     renewed = await passwords.hash(password) if passwords.is_outdated(hashed) else None
     async with database.transaction() as session:
         if await store.password_hash(session, user_id) != hashed:

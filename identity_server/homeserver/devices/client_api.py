@@ -12,7 +12,7 @@ from identity_server.homeserver.access.models import Device
 from identity_server.homeserver.access.removal import OpenDeviceWatchers, remove_devices
 from identity_server.homeserver.accounts.confirm import Confirm
 from identity_server.homeserver.accounts.interactive import Attempt, finish
-from identity_server.matrix.errors import NotFound
+from identity_server.matrix.errors import Forbidden, NotFound
 from identity_server.matrix.identifiers import Text
 from identity_server.runtime.dependencies import Reading, Transaction
 from identity_server.runtime.requests import Body, JsonOrNothingRoute
@@ -84,6 +84,24 @@ async def delete_devices(
     await finish(session, proof)
     await remove_devices(session, user.user_id, body.devices, watchers=watchers)
     return {}
+
+
+@router.get("/admin/whois/{user_id}")
+async def who_is(user_id: str, user: CurrentUser, session: Reading, last_seen: OpenLastSeen) -> dict[str, Any]:
+    """Client-Server API, "Server Administration": there are no administrators, so of oneself only."""
+    if user_id != user.user_id:
+        raise Forbidden("One may ask about oneself only")
+    devices = [_described(device, last_seen) for device in await store.devices_of(session, user_id)]
+    return {
+        "user_id": user_id,
+        "devices": {device["device_id"]: {"sessions": [{"connections": _connections(device)}]} for device in devices},
+    }
+
+
+def _connections(device: dict[str, Any]) -> list[dict[str, Any]]:
+    if device["last_seen_ts"] is None:
+        return []
+    return [{"ip": device["last_seen_ip"], "last_seen": device["last_seen_ts"]}]
 
 
 def _described(device: Device, last_seen: LastSeen) -> dict[str, Any]:
