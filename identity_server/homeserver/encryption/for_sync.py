@@ -47,10 +47,11 @@ async def device_list_changes(
 async def key_counts(session: AsyncSession, user_id: str, device_id: str) -> tuple[dict[str, int], list[str]]:
     """``device_one_time_keys_count`` and ``device_unused_fallback_key_types``."""
     # Clients upload new keys once they are told of a zero; some take a missing count for "unknown".
-    counts = {USUAL_ALGORITHM: 0, **await one_time_keys.count_one_time_keys(session, user_id, device_id)}
-    return counts, await one_time_keys.unused_fallback_algorithms(session, user_id, device_id)
+    counts, fallback = await one_time_keys.count_unused(session, user_id, device_id)
+    return {USUAL_ALGORITHM: 0, **counts}, fallback
 
 
-def newest_positions(user_id: str, device_id: str) -> tuple[ScalarSelect[Any], ScalarSelect[Any]]:
-    """Of the messages to the device, and of what changed of anybody's device list: to be asked along with others."""
+def newest_positions(user_id: Any, device_id: Any) -> tuple[ScalarSelect[Any], ScalarSelect[Any]]:
+    """Of the messages to the device, and of what changed of anybody's device list: parts of a larger statement, whose
+    parameters the arguments may be."""
     return to_device.newest_position(user_id, device_id), device_lists.newest_position()

@@ -1,16 +1,11 @@
 """Who is typing and who has read what, in the rooms that the user is in."""
 
-from collections.abc import Collection
 from typing import Any
-
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.receipts import store as receipts
 from identity_server.homeserver.receipts.store import RECEIPT, Given
-from identity_server.homeserver.sync.news import Newest
-from identity_server.homeserver.sync.request import SyncRequest
+from identity_server.homeserver.sync.looking import Look
 from identity_server.homeserver.typing.notify import TYPING
-from identity_server.homeserver.typing.typing import Typing
 
 _FEW = 200
 
@@ -18,50 +13,37 @@ Events = dict[str, list[dict[str, Any]]]
 """By room."""
 
 
-async def receipt_events(
-    session: AsyncSession,
-    request: SyncRequest,
-    newest: Newest,
-    rooms: Collection[str],
-    anew: Collection[str],
-    ignored: frozenset[str],
-) -> Events:
-    """``anew``: those of ``rooms`` of which the client is to be told everything."""
+async def receipt_events(look: Look) -> Events:
+    session, request, upto = look.session, look.request, look.upto
     if not request.wanted.ephemeral.admits_type(RECEIPT):
         return {}
     given: list[Given] = []
-    known = set(rooms) - set(anew)
-    if known and newest.receipts > request.told:
-        given = await receipts.given_since(
-            session, request.told, newest.position, viewer=request.user_id, limit=_FEW + 1
-        )
+    known = look.rooms.joined.keys() - look.anew
+    if known and look.newest.receipts > look.since:
+        given = await receipts.given_since(session, look.since, upto, viewer=request.user_id, limit=_FEW + 1)
         if len(given) > _FEW:
-            given = await receipts.given_in(session, known, newest.position, viewer=request.user_id, since=request.told)
+            given = await receipts.given_in(session, known, upto, viewer=request.user_id, since=look.since)
         given = [receipt for receipt in given if receipt.room_id in known]
-    if anew and newest.receipts:
-        given += await receipts.given_in(session, anew, newest.position, viewer=request.user_id)
+    if look.anew and look.newest.receipts:
+        given += await receipts.given_in(session, look.anew, upto, viewer=request.user_id)
     by_room: dict[str, list[Given]] = {}
     for receipt in given:
-        if receipt.user_id not in ignored and request.wanted.ephemeral.admits_room(receipt.room_id):
+        if receipt.user_id not in look.ignored and request.wanted.ephemeral.admits_room(receipt.room_id):
             by_room.setdefault(receipt.room_id, []).append(receipt)
     return {room_id: receipts.as_events(of_room) for room_id, of_room in by_room.items()}
 
 
-def typing_events(
-    typing: Typing, request: SyncRequest, rooms: Collection[str], anew: Collection[str], ignored: frozenset[str]
-) -> Events:
-    wanted = request.wanted.ephemeral
+def typing_events(look: Look) -> Events:
+    typing, wanted = look.parts.typing, look.request.wanted.ephemeral
     if not wanted.admits_type(TYPING):
         return {}
-    changed = set(typing.changed_since(request.since.typing, rooms)) if request.since else set[str]()
-    changed |= set(typing.rooms()).intersection(anew)
-    return {
-        room_id: [
-            {
-                "type": TYPING,
-                "content": {"user_ids": [user for user in typing.users_in(room_id) if user not in ignored]},
-            }
-        ]
-        for room_id in changed
-        if wanted.admits_room(room_id)
-    }
+    changed = set[str]()
+    if look.request.since is not None:
+        changed |= set(typing.changed_since(look.request.since.typing, look.rooms.joined))
+    changed |= look.anew.intersection(typing.rooms())
+    return {room_id: [_typing_event(look, room_id)] for room_id in changed if wanted.admits_room(room_id)}
+
+
+def _typing_event(look: Look, room_id: str) -> dict[str, Any]:
+    users = [user_id for user_id in look.parts.typing.users_in(room_id) if user_id not in look.ignored]
+    return {"type": TYPING, "content": {"user_ids": users}}

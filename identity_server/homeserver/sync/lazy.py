@@ -30,9 +30,9 @@ class Lazy:
         if needed:
             touched = {stored.event.key for stored in told.section.events if stored.event.is_state}
             before = {(MEMBER, user_id) for user_id in needed if (MEMBER, user_id) in touched}
-            state |= await store.current_ids_of(
-                self.session, room_id, MEMBER, needed - {user_id for _, user_id in before}
-            )
+            after = needed - {user_id for _, user_id in before}
+            found = await store.current_members(self.session, {room_id: after})
+            state |= {(MEMBER, user_id): event_id for user_id, event_id in found.get(room_id, {}).items()}
             if before and not self.request.state_after:
                 state |= await store.held_before(self.session, room_id, before, told.section.start)
         self._note(room_id, state, told)

@@ -3,9 +3,9 @@
 Each part of /sync has a newest position, which an index knows. What has none beyond ``since`` need not be asked.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ScalarSelect, func, select
+from sqlalchemy import BindParameter, ScalarSelect, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.account_data.models import AccountData
@@ -18,13 +18,14 @@ from identity_server.homeserver.timeline.models import Membership, StateChange, 
 
 
 class Newest(NamedTuple):
-    """``position``: of the whole stream; then that of the user's memberships, account data, push rules, of the
-    device's messages, and of everybody's events, states, receipts, presence and device lists. 0 for none."""
+    """``position``: of the whole stream; then that of the user's memberships, account data, push rules and receipts,
+    of the device's messages, and of everybody's events, states, receipts, presence and device lists. 0 for none."""
 
     position: int
     memberships: int
     account_data: int
     push_rules: int
+    own_receipts: int
     to_device: int
     events: int
     states: int
@@ -33,29 +34,29 @@ class Newest(NamedTuple):
     device_lists: int
 
 
+def _of(table: Any, **owner: Any) -> ScalarSelect[int | None]:
+    return select(func.max(table.position)).filter_by(**owner).scalar_subquery()
+
+
+_USER: BindParameter[str] = bindparam("user_id")
+_DEVICE: BindParameter[str] = bindparam("device_id")
+_TO_DEVICE, _DEVICE_LISTS = newest_positions(_USER, _DEVICE)
+# Every /sync begins with this: made once.
+_NEWEST = select(
+    _of(StreamPosition),
+    _of(Membership, user_id=_USER),
+    _of(AccountData, user_id=_USER),
+    _of(PushRules, user_id=_USER),
+    _of(Receipt, user_id=_USER),
+    _TO_DEVICE,
+    _of(StoredEventRow),
+    _of(StateChange),
+    _of(Receipt),
+    _of(Presence),
+    _DEVICE_LISTS,
+)
+
+
 async def newest(session: AsyncSession, user_id: str, device_id: str) -> Newest:
-    to_device, device_lists = newest_positions(user_id, device_id)
-    statement = select(
-        select(StreamPosition.position).scalar_subquery(),
-        _of_user(Membership, user_id),
-        _of_user(AccountData, user_id),
-        _of_user(PushRules, user_id),
-        to_device,
-        _of_all(StoredEventRow),
-        _of_all(StateChange),
-        _of_all(Receipt),
-        _of_all(Presence),
-        device_lists,
-    )
-    row = (await session.execute(statement)).one()
+    row = (await session.execute(_NEWEST, {"user_id": user_id, "device_id": device_id})).one()
     return Newest(*(position or 0 for position in row))
-
-
-def _of_user(table: type[Membership] | type[AccountData] | type[PushRules], user_id: str) -> ScalarSelect[int | None]:
-    return select(func.max(table.position)).where(table.user_id == user_id).scalar_subquery()
-
-
-def _of_all(
-    table: type[StoredEventRow] | type[StateChange] | type[Receipt] | type[Presence],
-) -> ScalarSelect[int | None]:
-    return select(func.max(table.position)).scalar_subquery()

@@ -23,18 +23,34 @@ class Show:
     wanted: SyncFilter
     now_ms: int
 
-    async def timeline(
-        self, session: AsyncSession, room_id: str, events: Sequence[StoredEvent], *, joined: int | None, at_end: bool
-    ) -> list[dict[str, Any]]:
-        """``joined``: since when the user has been in the room. ``at_end``: nothing comes after the events."""
-        memberships = await self._memberships(session, room_id, events, joined)
-        unsigned = {event_id: {"membership": membership} for event_id, membership in memberships.items()}
-        # What relates to an event comes after it: where these are the last, it is among them.
-        if at_end and not any(_relates(stored) for stored in events):
-            shown = await client_events(session, events, now_ms=self.now_ms, viewer=self.viewer, unsigned=unsigned)
-        else:
-            shown = await shown_events(session, events, viewer=self.viewer, now_ms=self.now_ms, unsigned=unsigned)
-        return [self._finished(event, stored) for event, stored in zip(shown, events, strict=True)]
+    async def timelines(
+        self,
+        session: AsyncSession,
+        events: Mapping[str, Sequence[StoredEvent]],
+        joined: Mapping[str, int],
+        *,
+        at_end: bool = True,
+    ) -> dict[str, list[dict[str, Any]]]:
+        """By room. ``joined``: since when the user has been in each, where that is so without a break.
+
+        ``at_end``: whether what comes after the events of a room is among them.
+        """
+        unsigned: dict[str, Mapping[str, Any]] = {}
+        for room_id, of_room in events.items():
+            memberships = await self._memberships(session, room_id, of_room, joined.get(room_id))
+            unsigned |= {event_id: {"membership": membership} for event_id, membership in memberships.items()}
+        # What relates to an event comes after it: where these are the last, it would be among them.
+        plain = [room_id for room_id, of_room in events.items() if at_end and not self._relates(of_room)]
+        together = [stored for room_id in plain for stored in events[room_id]]
+        shown = await client_events(session, together, now_ms=self.now_ms, viewer=self.viewer, unsigned=unsigned)
+        for room_id in events.keys() - plain:
+            of_room = events[room_id]
+            together += of_room
+            shown += await shown_events(session, of_room, viewer=self.viewer, now_ms=self.now_ms, unsigned=unsigned)
+        finished: dict[str, list[dict[str, Any]]] = {}
+        for event, stored in zip(shown, together, strict=True):
+            finished.setdefault(stored.event.room_id, []).append(self._finished(event, stored))
+        return finished
 
     async def state(self, session: AsyncSession, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         """State events by room, those that the filter admits."""
@@ -76,6 +92,8 @@ class Show:
             found[event_id] = history[count - 1][1] if count else "leave"
         return found
 
-
-def _relates(stored: StoredEvent) -> bool:
-    return isinstance(stored.event.content.get("m.relates_to"), Mapping)
+    def _relates(self, events: Sequence[StoredEvent]) -> bool:
+        """Whether something might relate to one of the events."""
+        wanted = self.wanted.timeline
+        hides = wanted.types is not None or wanted.not_types or wanted.senders is not None or wanted.not_senders
+        return bool(hides) or any(isinstance(stored.event.content.get("m.relates_to"), Mapping) for stored in events)

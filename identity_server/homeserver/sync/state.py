@@ -6,15 +6,14 @@ is left to GET /messages, and the timeline begins after it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from identity_server.homeserver.events.event import StateKey
+from identity_server.homeserver.events.event import CREATE, StateKey
 from identity_server.homeserver.sync import store
 from identity_server.homeserver.sync.store import Change
 from identity_server.homeserver.sync.timeline import Section
-from identity_server.homeserver.timeline.store import state_at_position
 
 MEMBER = "m.room.member"
 
@@ -27,15 +26,6 @@ class Told:
     state: Mapping[StateKey, str]
     members_changed: bool = False
     """Whether the memberships may be others than what the client knew before."""
-
-
-@dataclass
-class Ends:
-    """A room's state where the timeline ends. ``without_members``: only those that are asked for are known."""
-
-    state: dict[StateKey, str]
-    without_members: bool = False
-    asked: set[str] = field(default_factory=set)
 
 
 def changed_state(section: Section, changes: Sequence[Change], *, state_after: bool) -> Told:
@@ -62,28 +52,26 @@ async def whole_state(
     section = _not_misleading(section, end)
     touched = {stored.event.key for stored in section.events if stored.event.is_state}
     state = {key: event_id for key, event_id in end.items() if key not in touched}
-    if touched:
+    # Before a room's first event there was nothing.
+    if touched and CREATE not in touched:
         state |= await store.held_before(session, room_id, touched, section.start)
     return Told(section, state, members_changed=True)
 
 
-async def ends_of(session: AsyncSession, room_ids: Sequence[str], *, without_members: bool) -> dict[str, Ends]:
-    """The current states."""
-    states = await store.current_ids(session, room_ids, without=MEMBER if without_members else None)
-    return {room_id: Ends(state, without_members) for room_id, state in states.items()}
+async def ends_of(
+    session: AsyncSession, room_ids: Sequence[str], *, without_members: bool
+) -> dict[str, dict[StateKey, str]]:
+    """The current states, by room."""
+    return await store.current_ids(session, room_ids, without=MEMBER if without_members else None)
 
 
-async def end_at(session: AsyncSession, room_id: str, position: int) -> Ends:
-    """The state at a position, for who has left then."""
-    return Ends(await state_at_position(session, room_id, position))
-
-
-async def add_members(session: AsyncSession, room_id: str, end: Ends, user_ids: set[str]) -> None:
-    """Make known the memberships of ``user_ids``."""
-    missing = user_ids - end.asked
-    if end.without_members and missing:
-        end.asked |= missing
-        end.state |= await store.current_ids_of(session, room_id, MEMBER, missing)
+async def add_members(
+    session: AsyncSession, ends: Mapping[str, dict[StateKey, str]], user_ids: Mapping[str, set[str]]
+) -> None:
+    """Add the memberships of ``user_ids`` to the current states."""
+    found = await store.current_members(session, user_ids)
+    for room_id, members in found.items():
+        ends[room_id].update({(MEMBER, user_id): event_id for user_id, event_id in members.items()})
 
 
 def _not_misleading(section: Section, end: Mapping[StateKey, str | None]) -> Section:

@@ -1,12 +1,12 @@
 """Questions that only /sync asks of what others keep, and filters."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, and_, func, or_, select, union_all
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import StateKey
@@ -18,6 +18,8 @@ from identity_server.runtime.database import in_chunks, insert_missing
 
 _ROOMS_AT_ONCE = 50
 _FILTER_ID_LENGTH = 16
+_MEMBER = "m.room.member"
+_NAMES = {"m.room.name": "name", "m.room.canonical_alias": "alias"}
 
 # Filters
 
@@ -79,15 +81,17 @@ async def standings(
 # What happened
 
 
+_BETWEEN = (
+    select(*COLUMNS)
+    .where(EVENTS.c.position > bindparam("since"), EVENTS.c.position <= bindparam("upto"))
+    .order_by(EVENTS.c.position)
+    .limit(bindparam("most"))
+)
+
+
 async def events_between(session: AsyncSession, since: int, upto: int, *, limit: int) -> list[StoredEvent] | None:
     """The events of all rooms at ``since`` < position <= ``upto``, in order; None if there are more than ``limit``."""
-    statement = (
-        select(*COLUMNS)
-        .where(EVENTS.c.position > since, EVENTS.c.position <= upto)
-        .order_by(EVENTS.c.position)
-        .limit(limit + 1)
-    )
-    rows = (await session.execute(statement)).all()
+    rows = (await session.execute(_BETWEEN, {"since": since, "upto": upto, "most": limit + 1})).all()
     return None if len(rows) > limit else stored_events(rows)
 
 
@@ -214,16 +218,17 @@ async def current_ids(
     return found
 
 
-async def current_ids_of(
-    session: AsyncSession, room_id: str, type_: str, state_keys: Iterable[str]
-) -> dict[StateKey, str]:
-    """What the current state of the room holds under these keys of one type."""
-    found: dict[StateKey, str] = {}
-    for chunk in in_chunks(sorted(state_keys)):
-        statement = select(CURRENT.c.state_key, CURRENT.c.event_id).where(
-            CURRENT.c.room_id == room_id, CURRENT.c.type == type_, CURRENT.c.state_key.in_(chunk)
-        )
-        found |= {(type_, state_key): event_id for state_key, event_id in await session.execute(statement)}
+async def current_members(session: AsyncSession, user_ids: Mapping[str, Collection[str]]) -> dict[str, dict[str, str]]:
+    """The event IDs of the memberships that the current states hold of ``user_ids`` (by room), by room and user."""
+    found: dict[str, dict[str, str]] = {}
+    for rooms in in_chunks(sorted(user_ids), _ROOMS_AT_ONCE):
+        for users in in_chunks(sorted({user_id for room_id in rooms for user_id in user_ids[room_id]})):
+            statement = select(CURRENT.c.room_id, CURRENT.c.state_key, CURRENT.c.event_id).where(
+                CURRENT.c.room_id.in_(rooms), CURRENT.c.type == _MEMBER, CURRENT.c.state_key.in_(users)
+            )
+            for room_id, user_id, event_id in await session.execute(statement):
+                if user_id in user_ids[room_id]:
+                    found.setdefault(room_id, {})[user_id] = event_id
     return found
 
 
@@ -236,25 +241,56 @@ async def state_groups_of(session: AsyncSession, room_ids: Collection[str]) -> d
     return found
 
 
-async def membership_counts(session: AsyncSession, room_id: str) -> dict[str, int]:
-    """How many are joined, invited, and so on."""
-    statement = (
-        select(MEMBERSHIPS.c.membership, func.count())
-        .where(MEMBERSHIPS.c.room_id == room_id)
-        .group_by(MEMBERSHIPS.c.membership)
-    )
-    return {row[0]: row[1] for row in await session.execute(statement)}
+async def membership_counts(session: AsyncSession, room_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many are joined, invited, and so on, by room."""
+    found: dict[str, dict[str, int]] = {room_id: {} for room_id in room_ids}
+    for rooms in in_chunks(room_ids):
+        statement = (
+            select(MEMBERSHIPS.c.room_id, MEMBERSHIPS.c.membership, func.count())
+            .where(MEMBERSHIPS.c.room_id.in_(rooms))
+            .group_by(MEMBERSHIPS.c.room_id, MEMBERSHIPS.c.membership)
+        )
+        for room_id, membership, count in await session.execute(statement):
+            found[room_id][membership] = count
+    return found
 
 
-async def first_members(session: AsyncSession, room_id: str, kinds: Sequence[str], but: str, limit: int) -> list[str]:
-    """The users who have been so for longest."""
-    statement = (
-        select(MEMBERSHIPS.c.user_id)
-        .where(MEMBERSHIPS.c.room_id == room_id, MEMBERSHIPS.c.membership.in_(kinds), MEMBERSHIPS.c.user_id != but)
-        .order_by(func.coalesce(MEMBERSHIPS.c.joined_position, MEMBERSHIPS.c.position), MEMBERSHIPS.c.user_id)
-        .limit(limit)
-    )
-    return list(await session.scalars(statement))
+async def first_members(
+    session: AsyncSession, room_ids: Sequence[str], kinds: Sequence[str], but: str, limit: int
+) -> dict[str, list[str]]:
+    """The users who have been so for longest, by room."""
+    found: dict[str, list[str]] = {room_id: [] for room_id in room_ids}
+    since = func.coalesce(MEMBERSHIPS.c.joined_position, MEMBERSHIPS.c.position)
+    for rooms in in_chunks(room_ids, _ROOMS_AT_ONCE):
+        parts = [
+            select(MEMBERSHIPS.c.room_id, MEMBERSHIPS.c.user_id, since.label("since"))
+            .where(MEMBERSHIPS.c.room_id == room_id, MEMBERSHIPS.c.membership.in_(kinds), MEMBERSHIPS.c.user_id != but)
+            .order_by(since, MEMBERSHIPS.c.user_id)
+            .limit(limit)
+            .subquery()
+            for room_id in rooms
+        ]
+        statement: Any = select(parts[0]) if len(parts) == 1 else union_all(*(select(part) for part in parts))
+        rows = (await session.execute(statement)).all()
+        for room_id, user_id, _ in sorted(rows, key=lambda row: (row[2], row[1])):
+            found[room_id].append(user_id)
+    return found
+
+
+async def named_rooms(session: AsyncSession, room_ids: Sequence[str]) -> set[str]:
+    """Those that have a name or an alias of their own."""
+    found: set[str] = set()
+    for rooms in in_chunks(room_ids):
+        statement = (
+            select(CURRENT.c.room_id, EVENTS.c.event_id, EVENTS.c.version, EVENTS.c.pdu)
+            .join_from(CURRENT, EVENTS, EVENTS.c.event_id == CURRENT.c.event_id)
+            .where(CURRENT.c.room_id.in_(rooms), CURRENT.c.type.in_(_NAMES), CURRENT.c.state_key == "")
+        )
+        for room_id, event_id, version, pdu in await session.execute(statement):
+            event = event_of(event_id, version, pdu)
+            if event.content.get(_NAMES[event.type]):
+                found.add(room_id)
+    return found
 
 
 async def own_memberships(session: AsyncSession, room_id: str, user_id: str) -> list[tuple[int, str]]:
@@ -262,7 +298,7 @@ async def own_memberships(session: AsyncSession, room_id: str, user_id: str) -> 
     statement = (
         select(HISTORY.c.position, EVENTS.c.event_id, EVENTS.c.version, EVENTS.c.pdu)
         .join_from(HISTORY, EVENTS, EVENTS.c.event_id == HISTORY.c.event_id, isouter=True)
-        .where(HISTORY.c.room_id == room_id, HISTORY.c.type == "m.room.member", HISTORY.c.state_key == user_id)
+        .where(HISTORY.c.room_id == room_id, HISTORY.c.type == _MEMBER, HISTORY.c.state_key == user_id)
         .order_by(HISTORY.c.position)
     )
     found = []

@@ -1,6 +1,6 @@
 """The last events of a room that the client has not seen, as many as it wants (Client-Server API, "Syncing")."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,11 +10,12 @@ from identity_server.homeserver.sync.store import Stretch
 from identity_server.homeserver.timeline.event_filter import EventFilter
 from identity_server.homeserver.timeline.state import StateGroups
 from identity_server.homeserver.timeline.stored import StoredEvent
-from identity_server.homeserver.timeline.visibility import visible_events
+from identity_server.homeserver.timeline.visibility import visible_by_room
 
 # So many events that are not to be shown are passed over before the rest is left to GET /messages.
 _MOST_READ = 2_000
 _AT_ONCE = 100
+_NEVER = 2**63
 
 
 @dataclass(frozen=True)
@@ -46,51 +47,59 @@ class Reader:
     ignored: frozenset[str]
 
     async def read(
-        self, session: AsyncSession, stretches: Sequence[Stretch], joined: Collection[tuple[str, int]] = ()
+        self, session: AsyncSession, stretches: Sequence[Stretch], joined: Mapping[str, int]
     ) -> dict[str, Section]:
-        """By room; ``joined``: pairs of a room ID and the position since which the user has been there."""
+        """By room; ``joined``: since which position the user has been there, where that is so without a break."""
         rooms = [stretch for stretch in stretches if self.wanted.admits_room(stretch.room_id)]
-        count = self.limit + 1
-        found = await store.latest_events(session, rooms, count, self.wanted.conditions()) if rooms else {}
-        since = dict(joined)
+        found = await store.latest_events(session, rooms, self.limit + 1, self.wanted.conditions()) if rooms else {}
+        shown = await self._shown(session, found, joined)
         sections = {}
         for stretch in stretches:
             events = found.get(stretch.room_id, [])
-            sections[stretch.room_id] = await self._section(
-                session, stretch, events, since.get(stretch.room_id), more=len(events) == count
-            )
+            of_room = shown.get(stretch.room_id, [])
+            more = len(events) > self.limit
+            if more and len(of_room) <= self.limit:
+                more = await self._read_on(session, stretch, events, of_room, joined)
+            sections[stretch.room_id] = self._section(stretch, of_room, more=more)
         return sections
 
     async def take(
-        self, session: AsyncSession, stretch: Stretch, events: Sequence[StoredEvent], joined: int | None
-    ) -> Section:
-        """As ``read``, of a stretch whose ``events`` are all known, oldest first."""
-        wanted = [*reversed(events)] if self.wanted.admits_room(stretch.room_id) else []
-        return await self._section(session, stretch, wanted, joined, more=False)
+        self, session: AsyncSession, events: Mapping[Stretch, Sequence[StoredEvent]], joined: Mapping[str, int]
+    ) -> dict[str, Section]:
+        """As ``read``, of stretches whose events are all known, oldest first."""
+        found = {
+            stretch.room_id: [*reversed(of_room)]
+            for stretch, of_room in events.items()
+            if self.wanted.admits_room(stretch.room_id)
+        }
+        shown = await self._shown(session, found, joined)
+        return {
+            stretch.room_id: self._section(stretch, shown.get(stretch.room_id, []), more=False) for stretch in events
+        }
 
-    async def _section(
+    async def _read_on(
         self,
         session: AsyncSession,
         stretch: Stretch,
         events: Sequence[StoredEvent],
-        joined: int | None,
-        *,
-        more: bool,
-    ) -> Section:
-        """``events``: the latest first. ``more``: whether there are others before them."""
-        shown: list[StoredEvent] = []
-        read = len(events)
-        while True:
-            shown += await self._shown(session, stretch.room_id, events, joined)
-            if not more or len(shown) > self.limit or read >= _MOST_READ:
-                break
+        shown: list[StoredEvent],
+        joined: Mapping[str, int],
+    ) -> bool:
+        """Add to ``shown`` what is before ``events``, until it is enough; whether there is still more."""
+        read, more = len(events), True
+        while more and len(shown) <= self.limit and read < _MOST_READ:
             before = replace(stretch, upto=_position(events[-1]) - 1)
             found = await store.latest_events(session, [before], _AT_ONCE, self.wanted.conditions())
             events = found[stretch.room_id]
+            shown += (await self._shown(session, found, joined))[stretch.room_id]
             read += len(events)
             more = len(events) == _AT_ONCE
-        limited = more or len(shown) > self.limit
-        shown = shown[: self.limit][::-1]
+        return more
+
+    def _section(self, stretch: Stretch, events: Sequence[StoredEvent], *, more: bool) -> Section:
+        """``events``: the latest first. ``more``: whether there are others before them."""
+        limited = more or len(events) > self.limit
+        shown = events[: self.limit][::-1]
         if shown:
             start = _position(shown[0]) - 1
         else:
@@ -98,27 +107,36 @@ class Reader:
         return Section(tuple(shown), start, limited)
 
     async def _shown(
-        self, session: AsyncSession, room_id: str, events: Sequence[StoredEvent], joined: int | None
-    ) -> list[StoredEvent]:
-        wanted = [
-            stored
-            for stored in events
-            if self.wanted.admits(stored.event) and (stored.event.is_state or stored.event.sender not in self.ignored)
-        ]
-        # Since the user joined everything is to be seen. Whether what was before is, has to be looked up.
-        doubtful = [stored for stored in wanted if joined is None or _position(stored) < joined]
-        if not doubtful:
-            return wanted
-        visible = {
-            stored.event_id for stored in await visible_events(session, self.groups, room_id, doubtful, self.user_id)
+        self, session: AsyncSession, events: Mapping[str, Sequence[StoredEvent]], joined: Mapping[str, int]
+    ) -> dict[str, list[StoredEvent]]:
+        wanted = {
+            room_id: [
+                stored
+                for stored in of_room
+                if self.wanted.admits(stored.event)
+                and (stored.event.is_state or stored.event.sender not in self.ignored)
+            ]
+            for room_id, of_room in events.items()
         }
-        return [
-            stored
-            for stored in wanted
-            if stored.event_id in visible
-            or (joined is not None and _position(stored) >= joined)
-            or (stored.event.type, stored.event.state_key) == ("m.room.member", self.user_id)
-        ]
+        # Since the user joined everything is to be seen. Whether what was before is, has to be looked up.
+        doubtful = {
+            room_id: [stored for stored in of_room if _position(stored) < joined.get(room_id, _NEVER)]
+            for room_id, of_room in wanted.items()
+        }
+        if not any(doubtful.values()):
+            return wanted
+        visible = await visible_by_room(session, self.groups, doubtful, self.user_id)
+        seen = {stored.event_id for of_room in visible.values() for stored in of_room}
+        hidden = {stored.event_id for of_room in doubtful.values() for stored in of_room if stored.event_id not in seen}
+        own = ("m.room.member", self.user_id)
+        return {
+            room_id: [
+                stored
+                for stored in of_room
+                if stored.event_id not in hidden or (stored.event.type, stored.event.state_key) == own
+            ]
+            for room_id, of_room in wanted.items()
+        }
 
 
 def _position(stored: StoredEvent) -> int:

@@ -5,7 +5,7 @@ from there when more events come; a new receipt or another rule begins it anew.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,7 @@ class _Read:
 class Unread:
     counts: MemberCounts
     _kept: OrderedDict[tuple[str, str], _Reading] = field(default_factory=OrderedDict)
+    _given: OrderedDict[str, tuple[int, dict[str, Sequence[Given]]]] = field(default_factory=OrderedDict)
     _rules: OrderedDict[str, tuple[int, Rules]] = field(default_factory=OrderedDict)
     _circumstances: OrderedDict[tuple[str, str], tuple[int | None, Circumstances]] = field(default_factory=OrderedDict)
 
@@ -75,27 +76,28 @@ class Unread:
         upto: int,
         *,
         rules_position: int,
+        receipts_position: int,
         ignored: frozenset[str],
         recent: Mapping[str, Sequence[StoredEvent]],
         since: int,
     ) -> dict[str, dict[str, Tally]]:
         """By room and thread, up to the position ``upto``.
 
-        ``joined``: the rooms, and since when the user is there. ``rules_position``: when the user's rules were last
-        changed. ``recent``: of some rooms all events after ``since``.
+        ``joined``: the rooms, and since when the user is there. ``rules_position``, ``receipts_position``: when the
+        user last changed a rule, and gave a receipt. ``recent``: of some rooms all events after ``since``.
         """
-        given = await receipts.given_by(session, user_id, list(joined))
-        read = {room_id: _how_far(given.get(room_id, ()), position) for room_id, position in joined.items()}
+        given = await self._receipts(session, user_id, joined, receipts_position)
+        read = {room_id: _how_far(given[room_id], position) for room_id, position in joined.items()}
         readings = {
             room_id: self._begin(user_id, room_id, read[room_id], rules_position, ignored) for room_id in joined
         }
         behind = {room_id: reading for room_id, reading in readings.items() if reading.upto < upto}
         events = await self._events(session, behind, upto, recent, since)
-        groups = await store.state_groups_of(session, [room_id for room_id in events if events[room_id]])
         for room_id, new in events.items():
-            if new:
+            others = [stored for stored in new if stored.event.sender != user_id]
+            if others or (new and behind[room_id].threads):
                 rules = await self.rules_of(session, user_id, rules_position)
-                where = await self.circumstances(session, user_id, room_id, groups.get(room_id))
+                where = await self.circumstances(session, user_id, room_id, new[-1].state_group)
                 threads = await threads_of(session, [stored.event for stored in new])
                 _count(behind[room_id], new, threads, read[room_id], user_id, rules, where, ignored)
             behind[room_id].upto = max(upto, behind[room_id].upto)
@@ -114,20 +116,35 @@ class Unread:
     async def circumstances(
         self, session: AsyncSession, user_id: str, room_id: str, state_group: int | None
     ) -> Circumstances:
-        """What the user's rules may ask of the room, whose current state has that group."""
+        """What the user's rules may ask of the room, whose state is that of the group."""
         kept = self._circumstances.get((user_id, room_id))
         if kept is None or kept[0] != state_group:
             own = member(user_id)
             state = await timeline.current_events(session, room_id, (CREATE, POWER_LEVELS, own))
             name = state[own].content.get("displayname") if own in state else None
             found = Circumstances(
-                (await self.counts.of(session, room_id, state_group)).joined,
+                (await self.counts.of(session, {room_id: state_group}))[room_id].joined,
                 PowerLevels(state.get(CREATE), state.get(POWER_LEVELS)),
                 name if isinstance(name, str) else None,
             )
             kept = self._circumstances[user_id, room_id] = state_group, found
             if len(self._circumstances) > _MOST_KEPT:
                 self._circumstances.popitem(last=False)
+        return kept[1]
+
+    async def _receipts(
+        self, session: AsyncSession, user_id: str, room_ids: Collection[str], position: int
+    ) -> Mapping[str, Sequence[Given]]:
+        """The user's own in these rooms; read again once there is another one."""
+        kept = self._given.get(user_id)
+        if kept is None or kept[0] != position:
+            kept = self._given[user_id] = position, {}
+            if len(self._given) > _MOST_USERS:
+                self._given.popitem(last=False)
+        missing = [room_id for room_id in room_ids if room_id not in kept[1]]
+        if missing:
+            found = await receipts.given_by(session, user_id, missing) if position else {}
+            kept[1].update({room_id: found.get(room_id, ()) for room_id in missing})
         return kept[1]
 
     def _begin(self, user_id: str, room_id: str, read: _Read, rules_position: int, ignored: frozenset[str]) -> _Reading:

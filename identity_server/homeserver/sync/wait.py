@@ -24,8 +24,9 @@ class Waiter:
 
     async def answer(self, request: SyncRequest, *, timeout_ms: int) -> dict[str, Any]:
         """The body of /sync, after ``timeout_ms`` at the latest."""
-        await self._forget_delivered(request)
         answer = await self._look(request)
+        if answer.has_messages:
+            await self._forget_delivered(request)
         if answer.is_news or request.since is None or request.full_state or timeout_ms <= 0:
             return answer.body
         loop = asyncio.get_running_loop()

@@ -1,17 +1,19 @@
 """Which events a user may see (Client-Server API, "Room History Visibility")."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import Event, StateKey, member
 from identity_server.homeserver.timeline import store
+from identity_server.homeserver.timeline.room import ROOMS
 from identity_server.homeserver.timeline.state import StateGroups
 from identity_server.homeserver.timeline.store import HISTORY, JOIN
 from identity_server.homeserver.timeline.stored import StoredEvent
+from identity_server.runtime.database import in_chunks
 
 HISTORY_VISIBILITY: StateKey = ("m.room.history_visibility", "")
 _KNOWN = frozenset({"world_readable", "shared", "invited", "joined"})
@@ -44,12 +46,34 @@ async def visible_events(
     session: AsyncSession, groups: StateGroups, room_id: str, events: Sequence[StoredEvent], user_id: str
 ) -> list[StoredEvent]:
     """Those of ``events``, which are of the room's history, that the user may see."""
-    if not events:
-        return []
+    return (await visible_by_room(session, groups, {room_id: events}, user_id))[room_id]
+
+
+async def visible_by_room(
+    session: AsyncSession, groups: StateGroups, events: Mapping[str, Sequence[StoredEvent]], user_id: str
+) -> dict[str, list[StoredEvent]]:
+    """The same for many rooms at once."""
+    asked = [room_id for room_id, of_room in events.items() if of_room]
+    courses = await _courses(session, asked, (HISTORY_VISIBILITY, member(user_id)))
+    starts = await _starts_of_history(session, asked)
+    return {
+        room_id: await _visible(session, groups, of_room, user_id, courses[room_id], starts.get(room_id))
+        if of_room
+        else []
+        for room_id, of_room in events.items()
+    }
+
+
+async def _visible(
+    session: AsyncSession,
+    groups: StateGroups,
+    events: Sequence[StoredEvent],
+    user_id: str,
+    courses: Mapping[StateKey, _Course],
+    since: int | None,
+) -> list[StoredEvent]:
     own = member(user_id)
-    courses = await _courses(session, room_id, (HISTORY_VISIBILITY, own))
     rules, memberships = courses[HISTORY_VISIBILITY], courses[own]
-    since = await _start_of_history(session, room_id)
     joins = [at for at, event in zip(memberships.positions, memberships.events, strict=True) if _is(event, JOIN)]
     last_join = joins[-1] if joins else None
     seen = []
@@ -102,25 +126,31 @@ async def _by_group(
     return [(found.get(point.get(HISTORY_VISIBILITY, "")), found.get(point.get(own, ""))) for point in points]
 
 
-async def _courses(session: AsyncSession, room_id: str, keys: Sequence[StateKey]) -> dict[StateKey, _Course]:
+async def _courses(
+    session: AsyncSession, room_ids: Sequence[str], keys: Sequence[StateKey]
+) -> dict[str, dict[StateKey, _Course]]:
     of_keys = [and_(HISTORY.c.type == type_, HISTORY.c.state_key == key) for type_, key in keys]
-    statement = (
-        select(HISTORY.c.type, HISTORY.c.state_key, HISTORY.c.position, HISTORY.c.event_id)
-        .where(HISTORY.c.room_id == room_id, or_(*of_keys))
-        .order_by(HISTORY.c.position)
-    )
-    rows = (await session.execute(statement)).all()
-    found = await store.get_events(session, {row.event_id for row in rows if row.event_id})
-    courses = {key: _Course([], []) for key in keys}
-    for row in rows:
-        course = courses[(row.type, row.state_key)]
-        course.positions.append(row.position)
-        course.events.append(found[row.event_id].event if row.event_id in found else None)
+    courses = {room_id: {key: _Course([], []) for key in keys} for room_id in room_ids}
+    for chunk in in_chunks(room_ids):
+        statement = (
+            select(HISTORY.c.room_id, HISTORY.c.type, HISTORY.c.state_key, HISTORY.c.position, HISTORY.c.event_id)
+            .where(HISTORY.c.room_id.in_(chunk), or_(*of_keys))
+            .order_by(HISTORY.c.position)
+        )
+        rows = (await session.execute(statement)).all()
+        found = await store.get_events(session, {row.event_id for row in rows if row.event_id})
+        for row in rows:
+            course = courses[row.room_id][row.type, row.state_key]
+            course.positions.append(row.position)
+            course.events.append(found[row.event_id].event if row.event_id in found else None)
     return courses
 
 
-async def _start_of_history(session: AsyncSession, room_id: str) -> int | None:
-    """The position from which on ``state_history`` knows the room."""
-    statement = select(HISTORY.c.position).where(HISTORY.c.room_id == room_id).order_by(HISTORY.c.position)
-    first: int | None = await session.scalar(statement.limit(1))
-    return first
+async def _starts_of_history(session: AsyncSession, room_ids: Sequence[str]) -> dict[str, int | None]:
+    """The positions from which on ``state_history`` knows the rooms."""
+    first = select(func.min(HISTORY.c.position)).where(HISTORY.c.room_id == ROOMS.c.room_id).scalar_subquery()
+    starts: dict[str, int | None] = {}
+    for chunk in in_chunks(room_ids):
+        rows = await session.execute(select(ROOMS.c.room_id, first).where(ROOMS.c.room_id.in_(chunk)))
+        starts.update({row[0]: row[1] for row in rows})
+    return starts

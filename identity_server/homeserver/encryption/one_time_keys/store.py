@@ -1,8 +1,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import column, delete, func, select, update, values
+from sqlalchemy import bindparam, column, delete, func, literal, select, union_all, update, values
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.encryption.models import FallbackKey, OneTimeKey
@@ -43,16 +43,6 @@ async def add_one_time_keys(
             if keys.get((algorithm, key_id), key) != key:
                 conflicts.add((algorithm, key_id))
     return conflicts
-
-
-async def count_one_time_keys(session: AsyncSession, user_id: str, device_id: str) -> dict[str, int]:
-    """How many keys of each algorithm can still be claimed."""
-    statement = (
-        select(OneTimeKey.algorithm, func.count().label("unclaimed"))
-        .where(OneTimeKey.user_id == user_id, OneTimeKey.device_id == device_id)
-        .group_by(OneTimeKey.algorithm)
-    )
-    return {row.algorithm: row.unclaimed for row in await session.execute(statement)}
 
 
 async def take_one_time_keys(session: AsyncSession, wanted: Sequence[Wanted]) -> list[Given]:
@@ -135,11 +125,21 @@ async def set_fallback_key(
     )
 
 
-async def unused_fallback_algorithms(session: AsyncSession, user_id: str, device_id: str) -> list[str]:
-    statement = select(FallbackKey.algorithm).where(
-        FallbackKey.user_id == user_id, FallbackKey.device_id == device_id, FallbackKey.used.is_(False)
-    )
-    return list(await session.scalars(statement.order_by(FallbackKey.algorithm)))
+_OF_DEVICE: dict[str, Any] = {"user_id": bindparam("user_id"), "device_id": bindparam("device_id")}
+# Every /sync asks this: made once.
+_UNUSED = union_all(
+    select(OneTimeKey.algorithm, func.count().label("unclaimed"))
+    .filter_by(**_OF_DEVICE)
+    .group_by(OneTimeKey.algorithm),
+    select(FallbackKey.algorithm, literal(-1)).filter_by(**_OF_DEVICE).where(FallbackKey.used.is_(False)),
+)
+
+
+async def count_unused(session: AsyncSession, user_id: str, device_id: str) -> tuple[dict[str, int], list[str]]:
+    """How many one-time keys of each algorithm can still be claimed, and the algorithms of unused fallback keys."""
+    rows = (await session.execute(_UNUSED, {"user_id": user_id, "device_id": device_id})).all()
+    counts = {algorithm: unclaimed for algorithm, unclaimed in rows if unclaimed >= 0}
+    return counts, sorted(algorithm for algorithm, unclaimed in rows if unclaimed < 0)
 
 
 async def forget_one_time_keys(session: AsyncSession, user_id: str, device_ids: Iterable[str]) -> None:

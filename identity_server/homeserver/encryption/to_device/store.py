@@ -84,7 +84,7 @@ async def forget_devices(session: AsyncSession, user_id: str, device_ids: Iterab
         await session.execute(delete(table).where(table.user_id == user_id, table.device_id.in_(devices)))
 
 
-def newest_position(user_id: str, device_id: str) -> ScalarSelect[Any]:
+def newest_position(user_id: Any, device_id: Any) -> ScalarSelect[Any]:
     """Of what waits for the device, as a part of another question."""
     this = (ToDeviceMessage.user_id == user_id) & (ToDeviceMessage.device_id == device_id)
     return select(func.max(ToDeviceMessage.position)).where(this).scalar_subquery()
