@@ -2,11 +2,8 @@
 
 import asyncio
 import contextlib
-import os
 import re
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -41,16 +38,15 @@ class Ended(NamedTuple):
 class Person:
     """Runs the command as ``user``, whose password is in the environment."""
 
-    def __init__(self, world: World, user: str) -> None:
+    def __init__(self, world: World, user: str, command: tuple[str, ...]) -> None:
         self.world = world
         self.user = user
+        self.command = command
 
     async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-m", "identity_server.cli", "client", *arguments),
+            *(*self.command, "client", *arguments),
             env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(Path(__file__).parents[2]),
                 "COLUMNS": "100",
                 "IDENTITY_CLIENT_SERVER": self.world.identity_server,
                 "IDENTITY_CLIENT_HOMESERVER": self.world.homeserver,
@@ -73,7 +69,7 @@ async def ended(process: asyncio.subprocess.Process, entering: str = "") -> Ende
 
 
 @pytest.fixture
-async def meet() -> AsyncIterator[Callable[..., Awaitable[tuple[Person, Person]]]]:
+async def meet(command: tuple[str, ...]) -> AsyncIterator[Callable[..., Awaitable[tuple[Person, Person]]]]:
     """Opens a world with the given settings, and gives Alice and Bob in it."""
     async with contextlib.AsyncExitStack() as stack:
 
@@ -82,7 +78,7 @@ async def meet() -> AsyncIterator[Callable[..., Awaitable[tuple[Person, Person]]
             async with httpx.AsyncClient(trust_env=False) as http:
                 for user in ("alice", "bob"):
                     await HomeserverClient(JsonApi(http, world.homeserver)).register(user, f"{user}'s")
-            return Person(world, "alice"), Person(world, "bob")
+            return Person(world, "alice", command), Person(world, "bob", command)
 
         yield meet
 

@@ -1,9 +1,7 @@
 """`identity-server peers`, as operators run it, against two real servers."""
 
 import asyncio
-import os
 import re
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -40,8 +38,8 @@ class Ended(NamedTuple):
 class Operator:
     """Of a server that runs in this process; the commands are processes of their own, as they are in life."""
 
-    def __init__(self, name: str, url: str, folder: Path) -> None:
-        self.name, self.url = name, url
+    def __init__(self, name: str, url: str, folder: Path, command: tuple[str, ...]) -> None:
+        self.name, self.url, self.command = name, url, command
         self.settings = Settings(
             server={"name": name, "public_base_url": url, "data_dir": folder},
             federation={"allowed_private_networks": ["127.0.0.0/8"]},
@@ -61,9 +59,8 @@ class Operator:
 
     async def run(self, *arguments: str, entering: str = "") -> Ended:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-m", "identity_server.cli", "--config", str(self.config)),
-            *("peers", *arguments),
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"},
+            *(*self.command, "--config", str(self.config), "peers", *arguments),
+            env={"COLUMNS": "200"},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -92,12 +89,12 @@ class Operator:
 
 
 @pytest.fixture
-async def operators(tmp_path: Path) -> AsyncIterator[tuple[Operator, Operator]]:
+async def operators(tmp_path: Path, command: tuple[str, ...]) -> AsyncIterator[tuple[Operator, Operator]]:
     async with AsyncExitStack() as stack:
         both = []
         for name in ("a.test", "b.test"):
             listener = stack.enter_context(listen())
-            operator = Operator(name, f"http://127.0.0.1:{port_of(listener)}", tmp_path / name)
+            operator = Operator(name, f"http://127.0.0.1:{port_of(listener)}", tmp_path / name, command)
             stack.push_async_callback(operator.database.close)
             await stack.enter_async_context(serving(identity_application(operator.settings), listener))
             both.append(operator)
