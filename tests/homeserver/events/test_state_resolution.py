@@ -75,7 +75,7 @@ def levels_of(room: RandomRoom, power_levels: Event | None) -> PowerLevels:
     return PowerLevels(create, power_levels)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(any_version, any_random)
 def test_all_power_in_any_fork_was_given_by_those_who_had_it(version: RoomVersion, random: Random) -> None:
     room = RandomRoom(version, random).grow(25)
@@ -97,7 +97,7 @@ def test_all_power_in_any_fork_was_given_by_those_who_had_it(version: RoomVersio
                 assert before.of(user) < power or default_was_lowered, user
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(any_version, any_random)
 def test_who_has_no_power_gains_none_and_drives_nobody_out(version: RoomVersion, random: Random) -> None:
     room = RandomRoom(version, random, nonsense=0.1)
