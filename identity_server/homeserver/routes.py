@@ -25,6 +25,7 @@ from identity_server.homeserver.profiles import server_api as profiles_for_serve
 from identity_server.homeserver.push import client_api as push
 from identity_server.homeserver.receipts import client_api as receipts
 from identity_server.homeserver.registration import client_api as registration
+from identity_server.homeserver.registration import fallback as registration_pages
 from identity_server.homeserver.rooms import client_api as rooms
 from identity_server.homeserver.rooms import server_api as rooms_for_servers
 from identity_server.homeserver.sync import client_api as sync
@@ -36,8 +37,10 @@ from identity_server.homeserver.user_directory import client_api as user_directo
 from identity_server.homeserver.validation import client_api as validation
 
 _CLIENT = (
+    sync.router,  # first, for it is asked most: routes are looked through in order
     accounts.router,
     registration.router,
+    registration_pages.router,
     capabilities.router,
     devices.router,
     password_change.router,
@@ -49,7 +52,6 @@ _CLIENT = (
     user_directory.router,
     encryption.router,
     openid_for_clients.router,
-    sync.router,
     account_data.router,
     receipts.router,
     typing.router,
@@ -73,6 +75,7 @@ ROUTERS = (
     discovery.router,
     registration.token_router,
     validation.router,
+    user_directory.mutual_router,
     _client_api("v3"),
     _client_api("r0"),  # shipped web clients still call it
     _client_api("unstable", _UNSTABLE),

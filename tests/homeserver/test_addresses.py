@@ -164,6 +164,25 @@ class TestWhereAnAddressIsRequired:
         assert done.status_code == 200, done.text
         assert (await threepids(both, done.json()))[0]["address"] == ALICE
 
+    async def test_clients_that_do_not_know_a_stage_show_a_page(self, both: Both) -> None:
+        wish = {"username": "alice", "password": "correct horse"}
+        session = (await both.client.post(f"{V3}/register", json=wish)).json()["session"]
+
+        def page(stage: str) -> str:
+            return f"{V3}/auth/{stage}/fallback/web?session={session}"
+
+        url = page("m.login.registration_token")
+        assert "Registration token" in (await both.client.get(url)).text
+        assert (await both.client.post(url, content="token=guess")).status_code == 403
+        done = await both.client.post(url, content="token=let-me-in")
+        assert (done.status_code, "onAuthDone" in done.text) == (200, True)
+        terms = page("m.login.terms")
+        assert "https://hs.test/p" in (await both.client.get(terms)).text
+        assert "onAuthDone" in (await both.client.post(terms)).text
+        state = await both.client.post(f"{V3}/register", json={**wish, "auth": {"session": session}})
+        assert state.json()["completed"] == ["m.login.registration_token", "m.login.terms"]
+        assert outcome(await both.client.get(page("m.login.sso"))) == (404, "M_UNRECOGNIZED")
+
     async def test_a_token_can_be_tried_before(self, both: Both) -> None:
         url = "/_matrix/client/v1/register/m.login.registration_token/validity"
         for token, valid in (("let-me-in", True), ("guess", False), ("é", False)):

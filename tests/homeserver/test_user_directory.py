@@ -57,3 +57,16 @@ async def test_the_best_come_first_and_no_more_than_asked_for(client: AsyncClien
     assert (answer["limited"], len(answer["results"])) == (True, 2)
     nonsense = await people[0].ask("POST", "/user_directory/search", {"search_term": 3})
     assert nonsense.status_code == 400
+
+
+async def test_rooms_that_two_share_are_listed(client: AsyncClient, register: Register) -> None:
+    alice, bob = [Person(client, await register(name)) for name in ("alice", "bob")]
+    shared = [await alice.create_room(preset="public_chat") for _ in range(2)]
+    await alice.create_room()
+    for room_id in shared:
+        await bob.join(room_id)
+    url = "/_matrix/client/v1/mutual_rooms"
+    assert await alice.do("GET", url, user_id=bob.user_id) == {"joined": sorted(shared), "count": 2}
+    assert await alice.do("GET", url, user_id="@nobody:hs.test") == {"joined": [], "count": 0}
+    assert (await alice.ask("GET", url, user_id=alice.user_id)).json()["errcode"] == "M_INVALID_PARAM"
+    assert (await alice.ask("GET", url, user_id="nobody")).status_code == 400

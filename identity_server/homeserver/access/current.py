@@ -43,17 +43,15 @@ async def authenticate_if_asked(
 async def holder_of(database: Database, token: str, *, now_ms: int) -> Requester:
     """Raises ``UnknownToken``, with ``soft_logout`` if the token was good once."""
     hashed = token_hash(token)
-    async with database.reading() as session:
-        holder = await store.token_holder(session, hashed)
+    holder = await store.token_holder(database.fast, hashed)
     if holder is None:
         raise UnknownToken("Unrecognised access token", soft_logout=False)
     if holder.expires_ts is not None and holder.expires_ts <= now_ms:
         raise UnknownToken("The access token has expired", soft_logout=True)
-    if holder.unused and holder.came_with is not None:
+    if holder.unused:
         # "The old refresh token remains valid until the new access token or refresh token is used."
         async with database.transaction() as session:
-            await store.revoke_before(session, holder.came_with)
-            await store.mark_used(session, hashed)
+            await store.first_use(session, hashed)
     return Requester(holder.user_id, holder.device_id)
 
 
