@@ -8,13 +8,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, cast
 
-from sqlalchemy import select, update
+from sqlalchemy import Table, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from identity_server.homeserver.tables import Table
+from identity_server.homeserver import tables
 from identity_server.runtime.database import after_commit
 from identity_server.runtime.dependencies import opened
 
@@ -24,11 +24,21 @@ FEDERATION = "federation"
 _ONLY_ROW = 1
 
 
-class StreamPosition(Table):
+class StreamPosition(tables.Table):
     __tablename__ = "stream_position"
 
     row: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     position: Mapped[int]
+
+
+_POSITIONS = cast(Table, StreamPosition.__table__)
+# Made once, and past the ORM: everything that is written asks for it.
+_ADVANCE = (
+    update(_POSITIONS)
+    .where(_POSITIONS.c.row == _ONLY_ROW)
+    .values(position=_POSITIONS.c.position + 1)
+    .returning(_POSITIONS.c.position)
+)
 
 
 class Listener:
@@ -82,12 +92,7 @@ OpenStreams = Annotated[Streams, opened("streams")]
 
 async def advance(session: AsyncSession, streams: Streams, *topics: str) -> int:
     """The next position, and the waking of ``topics`` once it is committed. Others wait for it until then."""
-    position: int | None = await session.scalar(
-        update(StreamPosition)
-        .where(StreamPosition.row == _ONLY_ROW)
-        .values(position=StreamPosition.position + 1)
-        .returning(StreamPosition.position)
-    )
+    position: int | None = await session.scalar(_ADVANCE)
     assert position is not None  # the migration made the row
     after_commit(session, lambda: streams.wake(topics))
     return position

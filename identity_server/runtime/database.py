@@ -18,6 +18,7 @@ from sqlalchemy.pool import PoolResetState
 
 from identity_server.matrix.errors import MatrixError
 from identity_server.runtime.fast_reads import FastReads, PostgresReads, SqliteReads
+from identity_server.runtime.sqlite_driver import OneHop
 
 # SQLite numbers rows by itself only where the key is spelled INTEGER; there it has 64 bits too.
 Integer64 = BigInteger().with_variant(Integer(), "sqlite")
@@ -94,7 +95,7 @@ class Database:
 
     def _sqlite_engine(self, *, pool_size: int, begin: str, query_only: bool) -> AsyncEngine:
         engine = create_async_engine(
-            self.url, pool_size=pool_size, max_overflow=0, pool_timeout=60, hide_parameters=True
+            self.url, module=OneHop(), pool_size=pool_size, max_overflow=0, pool_timeout=60, hide_parameters=True
         )
 
         @event.listens_for(engine.sync_engine, "connect")
@@ -155,7 +156,12 @@ _INSERT: dict[str, Callable[[type[DeclarativeBase]], sqlite.Insert | postgresql.
 
 def insert(session: AsyncSession, table: type[DeclarativeBase]) -> sqlite.Insert | postgresql.Insert:
     """An INSERT of the engine in use, which knows ON CONFLICT."""
-    return _INSERT[session.get_bind().dialect.name](table)
+    return insert_of(session.get_bind().dialect.name, table)
+
+
+def insert_of(engine: str, table: type[DeclarativeBase]) -> sqlite.Insert | postgresql.Insert:
+    """The same by the engine's name, for statements that are made once."""
+    return _INSERT[engine](table)
 
 
 def in_chunks(items: Sequence[_Item], size: int = 500) -> Iterator[Sequence[_Item]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import Event, StateMap
@@ -18,6 +18,8 @@ from identity_server.homeserver.timeline.rows import place_event, put_event
 from identity_server.homeserver.timeline.state import resolved_group
 from identity_server.homeserver.timeline.stored import ACCEPTED, EVENTS, OUTLIER, REJECTED, StoredEvent
 from identity_server.homeserver.timeline.timeline import Timeline
+
+_SET_CURRENT = update(ROOMS).where(ROOMS.c.room_id == bindparam("of_room")).values(state_group=bindparam("current"))
 
 
 async def append(
@@ -125,7 +127,7 @@ async def write(
     if tips is not room.extremities:
         await put_extremities(session, room, tips)
     if current != room.state_group:
-        await session.execute(update(ROOMS).where(ROOMS.c.room_id == room.room_id).values(state_group=current))
+        await session.execute(_SET_CURRENT, {"of_room": room.room_id, "current": current})
     if changes:
         since = await advance(session, timeline.streams, *topics) if position is None else position
         await follow_state(session, room.room_id, changes, since)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import cast
 
-from sqlalchemy import Table, delete, select, update
+from sqlalchemy import Table, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import Event
@@ -13,6 +13,12 @@ from identity_server.homeserver.timeline.stored import ACCEPTED, EVENTS, OUTLIER
 from identity_server.runtime.database import in_chunks
 
 EDGES = cast(Table, EventEdge.__table__)
+
+_MOVE = (
+    update(EXTREMITIES)
+    .where(EXTREMITIES.c.room_id == bindparam("of_room"), EXTREMITIES.c.event_id == bindparam("gone"))
+    .values(event_id=bindparam("new"))
+)
 
 
 async def tips_after(
@@ -35,9 +41,7 @@ async def put_extremities(session: AsyncSession, room: LockedRoom, tips: Mapping
     new = [tip for tip in tips if tip not in room.extremities]
     of_room = EXTREMITIES.c.room_id == room.room_id
     if len(gone) == len(new) == 1:
-        await session.execute(
-            update(EXTREMITIES).where(of_room, EXTREMITIES.c.event_id == gone[0]).values(event_id=new[0])
-        )
+        await session.execute(_MOVE, {"of_room": room.room_id, "gone": gone[0], "new": new[0]})
         return
     for chunk in in_chunks(gone):
         await session.execute(delete(EXTREMITIES).where(of_room, EXTREMITIES.c.event_id.in_(chunk)))

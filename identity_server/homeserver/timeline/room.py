@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.versions import RoomVersion, room_version
@@ -15,6 +15,14 @@ from identity_server.runtime.database import insert
 
 ROOMS = cast(Table, Room.__table__)
 EXTREMITIES = cast(Table, ForwardExtremity.__table__)
+
+# Every event that is sent asks for these: they are made once.
+_LOCK = select(ROOMS.c.version, ROOMS.c.state_group).where(ROOMS.c.room_id == bindparam("room_id")).with_for_update()
+_TIPS = (
+    select(EVENTS.c.event_id, EVENTS.c.depth)
+    .join_from(EXTREMITIES, EVENTS, EVENTS.c.event_id == EXTREMITIES.c.event_id)
+    .where(EXTREMITIES.c.room_id == bindparam("room_id"))
+)
 
 
 @dataclass(frozen=True)
@@ -29,16 +37,12 @@ class LockedRoom:
 
 async def lock_room(session: AsyncSession, room_id: str) -> LockedRoom:
     """The room, which nobody else writes to until the transaction ends. Raises ``NotFound``."""
-    statement = select(ROOMS.c.version, ROOMS.c.state_group).where(ROOMS.c.room_id == room_id).with_for_update()
-    row = (await session.execute(statement)).one_or_none()
+    this = {"room_id": room_id}
+    row = (await session.execute(_LOCK, this)).one_or_none()
     if row is None:
         raise NotFound("Unknown room")
     # Only now, so that it is seen what the last writer left.
-    tips = await session.execute(
-        select(EVENTS.c.event_id, EVENTS.c.depth)
-        .join_from(EXTREMITIES, EVENTS, EVENTS.c.event_id == EXTREMITIES.c.event_id)
-        .where(EXTREMITIES.c.room_id == room_id)
-    )
+    tips = await session.execute(_TIPS, this)
     return LockedRoom(room_id, room_version(row.version), row.state_group, {tip.event_id: tip.depth for tip in tips})
 
 

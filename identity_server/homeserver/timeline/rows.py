@@ -13,13 +13,15 @@ from identity_server.homeserver.timeline.redactions import dump
 from identity_server.homeserver.timeline.stored import EVENTS, OUTLIER, StoredEvent
 from identity_server.runtime.database import in_chunks, insert_missing
 
+_ADD_EVENT, _ADD_EDGE = EVENTS.insert(), EDGES.insert()
+
 
 async def put_event(session: AsyncSession, stored: StoredEvent) -> None:
     """A new event and its edges."""
-    await session.execute(EVENTS.insert(), _values(stored))
+    await session.execute(_ADD_EVENT, _values(stored))
     edges = _edges(stored.event)
     if edges:
-        await session.execute(EDGES.insert(), edges)
+        await session.execute(_ADD_EDGE, edges if len(edges) > 1 else edges[0])
 
 
 async def place_event(session: AsyncSession, stored: StoredEvent) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.auth_rules import authorise
@@ -15,6 +15,12 @@ from identity_server.homeserver.timeline.room import LockedRoom, lock_room
 from identity_server.homeserver.timeline.state import group_after
 from identity_server.homeserver.timeline.stored import COLUMNS, EVENTS, StoredEvent, stored_event
 from identity_server.homeserver.timeline.timeline import Timeline
+
+_SENT_BY = select(*COLUMNS).where(
+    EVENTS.c.sender == bindparam("sender"),
+    EVENTS.c.device_id == bindparam("device_id"),
+    EVENTS.c.transaction_id == bindparam("transaction_id"),
+)
 
 
 @dataclass(frozen=True)
@@ -90,13 +96,10 @@ async def already_sent(session: AsyncSession, draft: Draft) -> StoredEvent | Non
     if draft.sent_by is None:
         return None
     device_id, transaction_id = draft.sent_by
-    statement = select(*COLUMNS).where(
-        EVENTS.c.sender == draft.sender,
-        EVENTS.c.device_id == device_id,
-        EVENTS.c.transaction_id == transaction_id,
-        EVENTS.c.room_id == draft.room_id,
-        EVENTS.c.type == draft.type,
-        EVENTS.c.redacts == draft.redacts if draft.redacts else EVENTS.c.redacts.is_(None),
-    )
-    row = (await session.execute(statement.limit(1))).first()
-    return stored_event(row) if row else None
+    sent_by = {"sender": draft.sender, "device_id": device_id, "transaction_id": transaction_id}
+    for row in await session.execute(_SENT_BY, sent_by):
+        sent = stored_event(row)
+        # The scope of a transaction ID is an endpoint, path and all.
+        if (sent.event.room_id, sent.event.type, sent.event.redacts) == (draft.room_id, draft.type, draft.redacts):
+            return sent
+    return None

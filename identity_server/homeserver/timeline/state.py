@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import orjson
-from sqlalchemy import Table, select
+from sqlalchemy import Table, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import Event, StateKey, StateMap
@@ -20,6 +20,8 @@ from identity_server.homeserver.timeline.models import StateGroup
 from identity_server.homeserver.timeline.stored import EVENTS
 
 _GROUPS = cast(Table, StateGroup.__table__)
+_HOPS = select(_GROUPS.c.hops).where(_GROUPS.c.state_group == bindparam("group"))
+_ADD = _GROUPS.insert().returning(_GROUPS.c.state_group)
 _MOST_HOPS = 100
 _MOST_ENTRIES = 500_000
 _UNCOMMITTED = "uncommitted_state_groups"
@@ -57,9 +59,7 @@ class StateGroups:
 
     async def add(self, session: AsyncSession, room_id: str, base: int | None, changes: StateMap) -> int:
         """The group of the state of ``base`` with ``changes`` made to it."""
-        hops = (
-            None if base is None else await session.scalar(select(_GROUPS.c.hops).where(_GROUPS.c.state_group == base))
-        )
+        hops = None if base is None else await session.scalar(_HOPS, {"group": base})
         if hops is None or hops >= _MOST_HOPS:
             return await self._insert(session, room_id, None, 0, {**await self.state_of(session, base), **changes})
         return await self._insert(session, room_id, base, hops + 1, changes)
@@ -92,7 +92,7 @@ class StateGroups:
             "hops": hops,
             "entries": orjson.dumps([[*key, event_id] for key, event_id in entries.items()]).decode(),
         }
-        group: int | None = await session.scalar(_GROUPS.insert().values(values).returning(_GROUPS.c.state_group))
+        group: int | None = await session.scalar(_ADD, values)
         assert group is not None
         session.info.setdefault(_UNCOMMITTED, set()).add(group)
         return group

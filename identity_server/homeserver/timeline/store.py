@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Select, Table, and_, exists, func, select
+from sqlalchemy import Select, Table, and_, bindparam, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import Event, StateKey
@@ -17,6 +17,16 @@ CURRENT = cast(Table, CurrentState.__table__)
 MEMBERSHIPS = cast(Table, Membership.__table__)
 HISTORY = cast(Table, StateChange.__table__)
 SERVERS = cast(Table, RoomServer.__table__)
+
+_CURRENT = select(CURRENT.c.type, CURRENT.c.state_key, EVENTS.c.event_id, EVENTS.c.version, EVENTS.c.pdu).join_from(
+    CURRENT, EVENTS, EVENTS.c.event_id == CURRENT.c.event_id
+)
+# Every event that is sent asks for it: it is made once.
+_CURRENT_BY_KEYS = _CURRENT.where(
+    CURRENT.c.room_id == bindparam("room_id"),
+    CURRENT.c.type.in_(bindparam("types", expanding=True)),
+    CURRENT.c.state_key.in_(bindparam("state_keys", expanding=True)),
+)
 
 # Events
 
@@ -75,10 +85,9 @@ async def current_state(
 async def current_events(session: AsyncSession, room_id: str, keys: Collection[StateKey]) -> dict[StateKey, Event]:
     """What the current state holds under ``keys``."""
     wanted = set(keys)
-    statement = _current(room_id).where(
-        CURRENT.c.type.in_({type_ for type_, _ in wanted}), CURRENT.c.state_key.in_({key for _, key in wanted})
-    )
-    rows = await session.execute(statement)
+    types, state_keys = {type_ for type_, _ in wanted}, {key for _, key in wanted}
+    asked = {"room_id": room_id, "types": list(types), "state_keys": list(state_keys)}
+    rows = await session.execute(_CURRENT_BY_KEYS, asked)
     return {
         (row.type, row.state_key): event_of(row.event_id, row.version, row.pdu)
         for row in rows
@@ -130,11 +139,7 @@ async def state_at_position(
 
 
 def _current(room_id: str) -> Select[Any]:
-    return (
-        select(CURRENT.c.type, CURRENT.c.state_key, EVENTS.c.event_id, EVENTS.c.version, EVENTS.c.pdu)
-        .join_from(CURRENT, EVENTS, EVENTS.c.event_id == CURRENT.c.event_id)
-        .where(CURRENT.c.room_id == room_id)
-    )
+    return _CURRENT.where(CURRENT.c.room_id == room_id)
 
 
 # Who is in which room
