@@ -14,9 +14,9 @@ from identity_server.homeserver.timeline.timeline import OpenTimeline
 from identity_server.matrix.errors import MissingParam
 from identity_server.matrix.identifiers import RoomID, Text
 from identity_server.runtime.dependencies import Now, Reading, Transaction
-from identity_server.runtime.requests import Body, JsonRoute
+from identity_server.runtime.requests import Body, JsonOrNothingRoute
 
-router = APIRouter(tags=["rooms"], route_class=JsonRoute)
+router = APIRouter(tags=["rooms"], route_class=JsonOrNothingRoute)
 
 Servers = Annotated[list[str], Query()]
 
