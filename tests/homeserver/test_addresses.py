@@ -202,7 +202,7 @@ async def test_the_homeservers_own_account_is_made_anew_when_it_is_lost(both: Bo
     assert (await request_token(both, "/register")).status_code == 200
     async with both.identity.database.transaction() as session:
         await (await session.connection()).exec_driver_sql("DELETE FROM access_tokens")
-    assert (await request_token(both, "/register", send_attempt=2)).status_code == 200
+    assert (await request_token(both, "/register", send_attempt="2")).status_code == 200
     reserved = await both.client.get(f"{V3}/register/available", params={"username": "_identity"})
     assert outcome(reserved) == (400, "M_USER_IN_USE")
 
@@ -259,7 +259,7 @@ async def test_a_phone_number_is_proven_through_the_homeserver(both: Both) -> No
 
 async def test_a_forgotten_password_is_reset_by_the_address(both: Both) -> None:
     login = await with_address(both)
-    proof = await prove(both, "/account/password", send_attempt=2)
+    proof = await prove(both, "/account/password", send_attempt="2")
     auth = {"type": "m.login.email.identity", "threepid_creds": proof}
     body = {"new_password": "new horse", "auth": auth}
     answer = await both.client.post(f"{V3}/account/password", json=body)

@@ -140,3 +140,10 @@ async def test_a_body_that_makes_no_sense_deletes_nothing(client: AsyncClient, r
         answer = await client.request("DELETE", f"{V3}/devices/PHONE", json={"auth": auth}, headers=bearing(alice))
         assert outcome(answer) == expected, auth
     assert (await who_am_i(client, alice)).status_code == 200
+
+
+async def test_a_device_id_that_cannot_be_is_refused(client: AsyncClient, register: Register) -> None:
+    alice = await register("alice")
+    for method in ("GET", "PUT", "DELETE"):
+        answer = await client.request(method, f"{V3}/devices/%00", json={}, headers=bearing(alice))
+        assert outcome(answer) == (400, "M_INVALID_PARAM")

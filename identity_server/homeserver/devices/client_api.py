@@ -40,7 +40,7 @@ async def get_devices(user: CurrentUser, session: Reading, last_seen: OpenLastSe
 
 
 @router.get("/devices/{device_id}")
-async def get_device(device_id: str, user: CurrentUser, session: Reading, last_seen: OpenLastSeen) -> dict[str, Any]:
+async def get_device(device_id: Text, user: CurrentUser, session: Reading, last_seen: OpenLastSeen) -> dict[str, Any]:
     device = await store.find_device(session, user.user_id, device_id)
     if device is None:
         raise NotFound("There is no such device")
@@ -49,7 +49,7 @@ async def get_device(device_id: str, user: CurrentUser, session: Reading, last_s
 
 @router.put("/devices/{device_id}")
 async def put_device(
-    device_id: str, body: Renaming, user: CurrentUser, session: Transaction, watchers: OpenDeviceWatchers
+    device_id: Text, body: Renaming, user: CurrentUser, session: Transaction, watchers: OpenDeviceWatchers
 ) -> dict[str, Any]:
     device = await store.find_device(session, user.user_id, device_id)
     if device is None:
@@ -63,7 +63,7 @@ async def put_device(
 
 @router.delete("/devices/{device_id}")
 async def delete_device(
-    device_id: str,
+    device_id: Text,
     body: Removal,
     user: CurrentUser,
     confirm: Confirm,

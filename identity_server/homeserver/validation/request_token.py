@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from identity_server.homeserver.validation.own_account import OwnAccount
 from identity_server.matrix.errors import InvalidParam, MatrixError
@@ -18,11 +18,16 @@ SUBMIT_PATH = "/_matrix/client/unstable/io.identity_server/validate"
 _SID_LENGTH = 32
 
 
+def _number(value: Any) -> Any:
+    # Some clients send it as a string.
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
+
+
 class TokenRequest(Body):
     """What is common to both media. ``id_access_token`` is not needed: we ask in our own name."""
 
     client_secret: Opaque
-    send_attempt: Annotated[int, Field(ge=0, le=2**53)]
+    send_attempt: Annotated[int, BeforeValidator(_number), Field(ge=0, le=2**53)]
     next_link: Annotated[Text, Field(max_length=2000)] | None = None
     id_server: Annotated[Text, Field(max_length=300)] | None = None
 
