@@ -385,6 +385,7 @@ await story("a new device restores the keys from the backup", async () => {
         return backupInfo.count >= 2;
     }, "the keys in the backup");
     const phone = await enter("alice", { person: { userId: alice.getUserId(), secrets: alice.secrets } });
+    await phone.getCrypto().userHasCrossSigningKeys(alice.getUserId(), true);
     await phone.getCrypto().bootstrapCrossSigning({});
     await until(() => phone.getCrypto().isCrossSigningReady(), "cross-signing on the phone");
     await phone.getCrypto().loadSessionBackupPrivateKeyFromSecretStorage();

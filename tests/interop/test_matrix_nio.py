@@ -197,7 +197,7 @@ async def test_a_room_has_an_alias_is_listed_and_upgraded(server: Homeserver, en
     assert gone.status_code == "M_NOT_FOUND"
     await alice.turn()
     upgraded = got(nio.responses.RoomUpgradeResponse, await alice.room_upgrade(room_id, "11"))
-    assert upgraded.new_room_id != room_id
+    assert upgraded.room_id != room_id
 
 
 async def test_who_is_kicked_banned_or_has_left_is_out(server: Homeserver, enter: Enter) -> None:
