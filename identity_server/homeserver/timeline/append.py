@@ -154,7 +154,7 @@ async def _current_group(
     forks = {group for group in rows if group is not None}
     if event.event_id in tips and after is not None:
         forks.add(after)
-    return await resolved_group(session, timeline.groups, room.room_id, room.version, sorted(forks))
+    return await resolved_group(session, timeline.groups, room.room_id, room.version, sorted(forks), new=event)
 
 
 async def _position_before_all(session: AsyncSession, room_id: str) -> int:

@@ -106,11 +106,11 @@ class StateGroups:
 
 
 class StoredEvents:
-    """What state resolution asks for events; each is read once."""
+    """What state resolution asks for events; each is read once. ``new``: one that is not stored yet."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, new: Event | None = None) -> None:
         self._session = session
-        self._read: dict[str, Event] = {}
+        self._read: dict[str, Event] = {new.event_id: new} if new else {}
 
     async def events(self, ids: Collection[str]) -> Mapping[str, Event]:
         unread = [event_id for event_id in ids if event_id not in self._read]
@@ -137,14 +137,20 @@ async def group_after(session: AsyncSession, groups: StateGroups, event_ids: Col
 
 
 async def resolved_group(
-    session: AsyncSession, groups: StateGroups, room_id: str, version: RoomVersion, forks: Sequence[int]
+    session: AsyncSession,
+    groups: StateGroups,
+    room_id: str,
+    version: RoomVersion,
+    forks: Sequence[int],
+    *,
+    new: Event | None = None,
 ) -> int:
-    """The group of what the ``forks`` resolve to."""
+    """The group of what the ``forks`` resolve to; ``new``: an event in them that is just being written."""
     first, *others = forks
     states = [await groups.state_of(session, group) for group in forks]
     if not others or all(state == states[0] for state in states):
         return first
-    resolved = await resolve(version, states, StoredEvents(session))
+    resolved = await resolve(version, states, StoredEvents(session, new))
     return await groups.group_of(session, room_id, resolved, near=forks[-1])
 
 
