@@ -11,7 +11,8 @@ from typing import Any
 from identity_server.homeserver.events.auth_rules import NotAllowed, authorise
 from identity_server.homeserver.events.event import CREATE, Event, StateKey
 from identity_server.homeserver.events.format import InvalidEvent
-from identity_server.homeserver.federation.checks import BadSignature, check_event, check_events
+from identity_server.homeserver.federation.checks import BadSignature, check_event, check_events, in_order
+from identity_server.homeserver.federation.gap import collect_gap
 from identity_server.homeserver.federation.outliers import check_by_auth_events, cited_ids, judge_aside, put_judged
 from identity_server.homeserver.federation.receive import Receiver
 from identity_server.homeserver.timeline import store
@@ -19,6 +20,7 @@ from identity_server.homeserver.timeline.append import append
 from identity_server.homeserver.timeline.room import add_room
 
 _MOST_EVENTS = 500_000
+_CATCHING_UP_SECONDS = 10
 
 
 class NotEnterable(Exception):
@@ -45,11 +47,25 @@ async def enter(
             raise NotEnterable(error)
         return
     entered = await _check(receiver, event, answer)
+    is_connected = await _catch_up(receiver, server_name, event)
     async with receiver.database.transaction() as session:
         await add_room(session, event.room_id, event.version, now_ms=now_ms)
         await put_judged(session, entered.judged)
         state = {key: one.event_id for key, one in entered.state.items()}
-        await append(session, receiver.timeline, event, state_before=state, anew=True)
+        await append(session, receiver.timeline, event, state_before=state, anew=not is_connected)
+
+
+async def _catch_up(receiver: Receiver, server_name: str, event: Event) -> bool:
+    """Of a room that we were in before: have what happened meanwhile, if that is not too much. Whether it is all."""
+    async with receiver.database.reading() as session:
+        room = await store.find_room(session, event.room_id)
+    if room is None or room.state_group is None:
+        return False
+    gap = await collect_gap(receiver.database, receiver.fetch, server_name, event, most_seconds=_CATCHING_UP_SECONDS)
+    if not gap.is_whole:
+        return False
+    await receiver.take(server_name, in_order(gap.events))
+    return True
 
 
 async def _as_accepted(receiver: Receiver, event: Event, accepted: Any) -> Event:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -21,9 +22,18 @@ _MOST_ENDS = 20
 _MOST_SECONDS = 60
 
 
-async def collect_gap(database: Database, fetch: Fetch, server_name: str, event: Event) -> dict[str, Event]:
+class Gap(NamedTuple):
+    """``events`` lie before the one that was received, and nothing else does if it ``is_whole``."""
+
+    events: Mapping[str, Event]
+    is_whole: bool
+
+
+async def collect_gap(
+    database: Database, fetch: Fetch, server_name: str, event: Event, *, most_seconds: float = _MOST_SECONDS
+) -> Gap:
     """What is missing before ``event``: a thousand events at most, and as far as ``server_name`` tells them."""
-    until = asyncio.get_running_loop().time() + _MOST_SECONDS
+    until = asyncio.get_running_loop().time() + most_seconds
     collected: dict[str, Event] = {}
     asks = [_missing_events, _backfill]
     async with database.reading() as session:
@@ -34,8 +44,10 @@ async def collect_gap(database: Database, fetch: Fetch, server_name: str, event:
         )
     for _ in range(_MOST_ROUNDS):
         unknown = await _unknown_parents(database, [event, *collected.values()], collected)
+        if not unknown:
+            return Gap(collected, is_whole=True)
         is_late = asyncio.get_running_loop().time() > until
-        if not unknown or not asks or len(collected) >= _MOST_EVENTS or is_late:
+        if not asks or len(collected) >= _MOST_EVENTS or is_late:
             break
         try:
             found = await asks[0](fetch, server_name, event, collected, unknown, ends)
@@ -46,7 +58,7 @@ async def collect_gap(database: Database, fetch: Fetch, server_name: str, event:
         if not new:
             asks.pop(0)  # this way leads no further
         collected.update(new)
-    return collected
+    return Gap(collected, is_whole=False)
 
 
 async def _missing_events(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from identity_server.homeserver.account_data.invite_permission import check_invitable
 from identity_server.homeserver.accounts import store as accounts
 from identity_server.homeserver.events.event import CREATE, Event
 from identity_server.homeserver.events.format import InvalidEvent
@@ -49,6 +50,7 @@ class Invitations:
         async with self.receiver.database.transaction() as session:
             if not await accounts.is_active(session, str(event.state_key)):
                 raise Forbidden("There is no such user on this server")
+            await check_invitable(session, str(event.state_key))
             if await store.is_server_in_room(session, room_id, timeline.server_name):
                 # It comes to us with the room's other events, too: then the user is told.
                 await check_acl(session, room_id, origin)

@@ -6,9 +6,8 @@ between transactions, so no endpoint may hold one while it calls these.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
-from weakref import WeakValueDictionary
 
 import orjson
 import structlog
@@ -59,7 +58,6 @@ class Malformed(Exception):
 class RemoteRooms:
     receiver: Receiver
     clock: Clock
-    _entering: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def join(
         self,
@@ -75,7 +73,7 @@ class RemoteRooms:
         ``though_here``: go through them all the same (none of ours may let the user in). Raises ``NotFound`` if there
         is nobody to ask, ``PassedOn`` with what the servers said, ``BadGateway`` if they said nothing.
         """
-        lock = self._entering.setdefault(room_id, asyncio.Lock())
+        lock = self.receiver.entering.setdefault(room_id, asyncio.Lock())
         async with lock:
             is_here = await self._is_here(room_id)
             if is_here and not though_here:

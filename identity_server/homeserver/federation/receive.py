@@ -65,6 +65,8 @@ class Receiver:
     database: Database
     timeline: Timeline
     fetch: Fetch
+    entering: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """Held by whoever is just coming into a room: what is sent of it waits until then."""
     _gaps: WeakValueDictionary[str, asyncio.Semaphore] = field(default_factory=WeakValueDictionary)
 
     async def receive(self, origin: str, room_id: str, pdus: Sequence[Any]) -> list[str | None]:
@@ -102,6 +104,10 @@ class Receiver:
         return [errors[event.event_id] for event in events]
 
     async def _version(self, origin: str, room_id: str) -> RoomVersion:
+        entering = self.entering.get(room_id)
+        if entering is not None:
+            async with entering:
+                pass
         async with self.database.reading() as session:
             return await version_of_our_room(session, room_id, origin, self.timeline.server_name)
 
@@ -132,7 +138,8 @@ class Receiver:
                 return str(error)
             if (refused := await self._rejected_at_once(event)) is not None:
                 return refused
-            for earlier in in_order(await collect_gap(self.database, self.fetch, origin, event)):
+            gap = await collect_gap(self.database, self.fetch, origin, event)
+            for earlier in in_order(gap.events):
                 # Whatever becomes of it, the next may do without.
                 await self._take_upon_told_state(origin, earlier)
             return await self._take_upon_told_state(origin, event, relayed)
