@@ -39,7 +39,7 @@ async def left_rooms(look: Look, account_data: Mapping[str, list[dict[str, Any]]
 
 async def _told(look: Look, row: Standing) -> Told:
     state_after, is_first = look.request.state_after, look.request.since is None
-    history = await store.own_memberships(look.session, row.room_id, look.request.user_id)
+    history = (await store.own_memberships(look.session, [row.room_id], look.request.user_id))[row.room_id]
     known = [membership for position, membership in history if position <= look.since]
     since = [membership for position, membership in history if look.since < position < row.position]
     if not is_first and known and known[-1] == JOIN:

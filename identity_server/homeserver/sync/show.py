@@ -15,6 +15,7 @@ from identity_server.homeserver.timeline.relations import shown_events
 from identity_server.homeserver.timeline.stored import StoredEvent
 
 JOIN = "join"
+_NEVER = 2**63
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,8 @@ class Show:
 
         ``at_end``: whether what comes after the events of a room is among them.
         """
-        unsigned: dict[str, Mapping[str, Any]] = {}
-        for room_id, of_room in events.items():
-            memberships = await self._memberships(session, room_id, of_room, joined.get(room_id))
-            unsigned |= {event_id: {"membership": membership} for event_id, membership in memberships.items()}
+        memberships = await self._memberships(session, events, joined)
+        unsigned = {event_id: {"membership": membership} for event_id, membership in memberships.items()}
         # What relates to an event comes after it: where these are the last, it would be among them.
         plain = [room_id for room_id, of_room in events.items() if at_end and not self._relates(of_room)]
         together = [stored for room_id in plain for stored in events[room_id]]
@@ -78,18 +77,22 @@ class Show:
         return event if fields is None else keep_fields(event, fields)
 
     async def _memberships(
-        self, session: AsyncSession, room_id: str, events: Sequence[StoredEvent], joined: int | None
+        self, session: AsyncSession, events: Mapping[str, Sequence[StoredEvent]], joined: Mapping[str, int]
     ) -> Mapping[str, str]:
         """What the user was at each event ("unsigned.membership")."""
-        positions = {stored.event_id: stored.position or 0 for stored in events}
-        if joined is not None and all(position >= joined for position in positions.values()):
-            return dict.fromkeys(positions, JOIN)
-        history = await store.own_memberships(session, room_id, self.viewer.user_id)
-        starts = [position for position, _ in history]
-        found = {}
-        for event_id, position in positions.items():
-            count = bisect_right(starts, position)
-            found[event_id] = history[count - 1][1] if count else "leave"
+        found = {stored.event_id: JOIN for of_room in events.values() for stored in of_room}
+        before = {
+            room_id: of_room
+            for room_id, of_room in events.items()
+            if any((stored.position or 0) < joined.get(room_id, _NEVER) for stored in of_room)
+        }
+        history = await store.own_memberships(session, before, self.viewer.user_id) if before else {}
+        for room_id, of_room in before.items():
+            starts = [position for position, _ in history[room_id]]
+            for stored in of_room:
+                # A membership event that ended an invitation elsewhere has no position, and is the last.
+                count = bisect_right(starts, _NEVER if stored.position is None else stored.position)
+                found[stored.event_id] = history[room_id][count - 1][1] if count else "leave"
         return found
 
     def _relates(self, events: Sequence[StoredEvent]) -> bool:

@@ -293,16 +293,19 @@ async def named_rooms(session: AsyncSession, room_ids: Sequence[str]) -> set[str
     return found
 
 
-async def own_memberships(session: AsyncSession, room_id: str, user_id: str) -> list[tuple[int, str]]:
-    """What the user was in the room, and since which position."""
-    statement = (
-        select(HISTORY.c.position, EVENTS.c.event_id, EVENTS.c.version, EVENTS.c.pdu)
-        .join_from(HISTORY, EVENTS, EVENTS.c.event_id == HISTORY.c.event_id, isouter=True)
-        .where(HISTORY.c.room_id == room_id, HISTORY.c.type == _MEMBER, HISTORY.c.state_key == user_id)
-        .order_by(HISTORY.c.position)
-    )
-    found = []
-    for position, event_id, version, pdu in await session.execute(statement):
-        membership = event_of(event_id, version, pdu).membership if event_id else None
-        found.append((position, membership or "leave"))
+async def own_memberships(
+    session: AsyncSession, room_ids: Collection[str], user_id: str
+) -> dict[str, list[tuple[int, str]]]:
+    """What the user was in each room, and since which position."""
+    found: dict[str, list[tuple[int, str]]] = {room_id: [] for room_id in room_ids}
+    for rooms in in_chunks(sorted(room_ids)):
+        statement = (
+            select(HISTORY.c.room_id, HISTORY.c.position, EVENTS.c.event_id, EVENTS.c.version, EVENTS.c.pdu)
+            .join_from(HISTORY, EVENTS, EVENTS.c.event_id == HISTORY.c.event_id, isouter=True)
+            .where(HISTORY.c.room_id.in_(rooms), HISTORY.c.type == _MEMBER, HISTORY.c.state_key == user_id)
+            .order_by(HISTORY.c.position)
+        )
+        for room_id, position, event_id, version, pdu in await session.execute(statement):
+            membership = event_of(event_id, version, pdu).membership if event_id else None
+            found[room_id].append((position, membership or "leave"))
     return found
