@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+AXE_PATH = "/axe.js"
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 SCREENS = {"phone": (390, 844), "desktop": (1280, 800)}
 
@@ -27,11 +28,34 @@ class Site:
     posted: list[tuple[str, dict[str, list[str]]]] = field(default_factory=list)
 
 
+@dataclass
+class Windows:
+    """The browser's, one for each way of looking and kept open: making one costs five times what a test does in it."""
+
+    browser: Browser
+    opened: dict[tuple[str, str, bool], Page] = field(default_factory=dict)
+
+    def window(self, screen: str, colour_scheme: Literal["light", "dark"], *, javascript: bool) -> Page:
+        key = (screen, colour_scheme, javascript)
+        if key not in self.opened:
+            width, height = SCREENS[screen]
+            context: BrowserContext = self.browser.new_context(
+                viewport={"width": width, "height": height},
+                color_scheme=colour_scheme,
+                java_script_enabled=javascript,
+                bypass_csp=javascript,
+                has_touch=screen == "phone",
+                is_mobile=screen == "phone",
+            )
+            self.opened[key] = context.new_page()
+        return self.opened[key]
+
+
 @dataclass(frozen=True)
 class View:
     """One way of looking at a page."""
 
-    browser: Browser
+    windows: Windows
     screen: str
     colour_scheme: Literal["light", "dark"]
 
@@ -45,29 +69,26 @@ class View:
 
         With JavaScript the policy is lifted as well, so that a check can be put into the page.
         """
-        width, height = SCREENS[self.screen]
-        context: BrowserContext = self.browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme=self.colour_scheme,
-            java_script_enabled=javascript,
-            bypass_csp=javascript,
-            has_touch=self.screen == "phone",
-            is_mobile=self.screen == "phone",
-        )
+        page = self.windows.window(self.screen, self.colour_scheme, javascript=javascript)
+        heard: list[str] = []
+        listeners: dict[Any, Callable[[Any], None]] = {
+            "console": lambda message: heard.append(message.text),
+            "pageerror": lambda error: heard.append(str(error)),
+            "requestfailed": lambda request: heard.append(f"{request.url} failed"),
+        }
+        for event, listener in listeners.items():
+            page.on(event, listener)
         try:
-            page, heard = context.new_page(), []
-            page.on("console", lambda message: heard.append(message.text))
-            page.on("pageerror", lambda error: heard.append(str(error)))
-            page.on("requestfailed", lambda request: heard.append(f"{request.url} failed"))
             page.goto(url)
             yield page
             assert heard == list(complaints)
         finally:
-            context.close()
+            for event, listener in listeners.items():
+                page.remove_listener(event, listener)
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def windows() -> Iterator[Windows]:
     # Closed with the module: while it is open, no other event loop runs in this thread.
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -85,21 +106,32 @@ def browser() -> Iterator[Browser]:
                 "--disable-sync",
             ],
         )
-        yield launched
+        yield Windows(launched)
         launched.close()
 
 
 @pytest.fixture(params=[(screen, scheme) for screen in SCREENS for scheme in ("light", "dark")], ids="-".join)
-def view(request: pytest.FixtureRequest, browser: Browser) -> View:
+def view(request: pytest.FixtureRequest, windows: Windows) -> View:
     """Every screen in every colour scheme, one after the other."""
-    return View(browser, *request.param)
+    return View(windows, *request.param)
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site(server: Site) -> Site:
+    """Nothing is there yet."""
+    server.documents.clear()
+    server.posted.clear()
+    return server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Site]:
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             document, headers = served.documents.get(self.path, ("", {}))
+            if self.path == AXE_PATH:
+                # From an address that stays the same: what the browser made of it is used again.
+                document, headers = AXE.read_text(), {"Cache-Control": "max-age=3600"}
             # A browser asks for an icon by itself, once the policy is lifted.
             self.send_response(200 if document else 204 if self.path == "/favicon.ico" else 404)
             for name, value in headers.items():
@@ -158,6 +190,6 @@ def check_layout(page: Page) -> None:
 def check_accessibility(page: Page) -> None:
     if not AXE.exists():
         pytest.skip("axe-core is not installed: npm install --prefix tests/browser --no-package-lock")
-    page.add_script_tag(path=AXE)
+    page.add_script_tag(url=AXE_PATH)
     found = page.evaluate("axe.run({iframes: false})")
     assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]] == []
