@@ -30,7 +30,7 @@ async def read_context(
 ) -> dict[str, Any]:
     """The answer of GET /context. Raises ``Forbidden`` and ``NotFound``."""
     view = await view_of(session, room_id, viewer.user_id)
-    stored = await visible_event(session, timeline, room_id, event_id, viewer.user_id)
+    stored, membership = await visible_event(session, timeline, room_id, event_id, viewer.user_id)
     at = stored.position or 0
     before, after = Page(at - 1, None, []), Page(at, None, [])
     if limit // 2:
@@ -40,8 +40,10 @@ async def read_context(
     around = [*reversed(before.events), stored, *after.events]
     first, last = around[0].position or 0, around[-1].position or 0
 
+    unsigned = {**before.unsigned, **after.unsigned, event_id: {"membership": membership}}
+
     async def shown(events: list[StoredEvent]) -> list[dict[str, Any]]:
-        return await shown_events(session, events, viewer=viewer, now_ms=now_ms)
+        return await shown_events(session, events, viewer=viewer, now_ms=now_ms, unsigned=unsigned)
 
     state = await _state_at(session, timeline, around, wanted)
     return {

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from identity_server.homeserver.account_data.invite_permission import check_invitable
 from identity_server.homeserver.events.versions import room_version
 from identity_server.homeserver.federation.restricted import authoriser_for
 from identity_server.homeserver.profiles import store as profiles
@@ -79,10 +80,12 @@ async def knock_here(
 async def invite_draft(
     session: AsyncSession, timeline: Timeline, room_id: str, sender: str, user_id: str, content: Mapping[str, Any]
 ) -> Draft:
-    """The invitation of ``user_id``. Raises ``InvalidParam``, and ``BadState`` for who is banned."""
+    """The invitation of ``user_id``. Raises ``InvalidParam``, ``InviteBlocked``, and ``BadState`` for who is banned."""
     check_target(user_id)
     if await store.membership(session, room_id, user_id) == "ban":
         raise BadState("The user is banned from the room")
+    if _server_of(user_id) == timeline.server_name:
+        await check_invitable(session, user_id)
     inviting = {**await with_profile(session, timeline, user_id, content), "membership": "invite"}
     return Draft(room_id, MEMBER, sender, inviting, state_key=user_id)
 

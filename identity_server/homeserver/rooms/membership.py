@@ -14,6 +14,7 @@ from identity_server.homeserver.aliases.resolve import resolve
 from identity_server.homeserver.federation.calls import FederationCalls
 from identity_server.homeserver.federation.joins import RemoteRooms
 from identity_server.homeserver.rooms import here
+from identity_server.homeserver.rooms.carry_over import carry_over, predecessor_of
 from identity_server.homeserver.rooms.rights import require_joined
 from identity_server.homeserver.rooms.third_party_invites import accept_signed, check_may_invite, signed_invitation
 from identity_server.homeserver.threepids.invite import (
@@ -71,6 +72,22 @@ class Members:
         Raises ``NotFound`` if no server can be asked, ``Forbidden``, and what the servers that are asked say.
         """
         room_id, servers = await self._find(room, via, user_id)
+        await self._enter(user_id, room_id, servers, content, third_party_signed)
+        async with self.database.reading() as session:
+            old = await predecessor_of(session, room_id)
+        if old is not None:
+            async with self.database.transaction() as session:
+                await carry_over(session, self.timeline.streams, user_id, old, room_id)
+        return room_id
+
+    async def _enter(
+        self,
+        user_id: str,
+        room_id: str,
+        servers: Sequence[str],
+        content: Mapping[str, Any],
+        third_party_signed: Mapping[str, Any] | None,
+    ) -> None:
         though_here = False
         async with self.database.reading() as session:
             is_here = await here.is_here(session, self.timeline, room_id)
@@ -79,18 +96,18 @@ class Members:
                 await self._check_signed(room_id, user_id, third_party_signed)
             try:
                 await self._join_here(user_id, room_id, content, third_party_signed)
-                return room_id
             except (UnableToAuthoriseJoin, UnableToGrantJoin):
                 # Others in the room may know more, or may let in whom we may not.
                 servers = await self._others_in(room_id)
                 if not servers:
                     raise
                 though_here = True
+            else:
+                return
         async with self.database.reading() as session:
             profile = await here.with_profile(session, self.timeline, user_id, content)
         if not await self.remote.join(room_id, servers, user_id, profile, though_here=though_here):
             await self._join_here(user_id, room_id, content, None)  # somebody else got us in meanwhile
-        return room_id
 
     async def _join_here(
         self, user_id: str, room_id: str, content: Mapping[str, Any], signed: Mapping[str, Any] | None

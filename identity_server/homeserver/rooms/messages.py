@@ -1,7 +1,7 @@
 """A room's history in pages (Client-Server API, GET /messages, "Lazy-loading room members")."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,7 +17,7 @@ from identity_server.homeserver.timeline.position import position_token
 from identity_server.homeserver.timeline.relations import shown_events
 from identity_server.homeserver.timeline.stored import StoredEvent
 from identity_server.homeserver.timeline.timeline import Timeline
-from identity_server.homeserver.timeline.visibility import visible_events
+from identity_server.homeserver.timeline.visibility import visible_with_memberships
 
 _MOST = 1000
 _AT_ONCE = 100
@@ -42,6 +42,12 @@ class Page:
     start: int
     end: int | None
     events: list[StoredEvent]
+    memberships: Mapping[str, str] = field(default_factory=dict)
+    """The user's at each event, by its ID."""
+
+    @property
+    def unsigned(self) -> dict[str, dict[str, str]]:
+        return {event_id: {"membership": membership} for event_id, membership in self.memberships.items()}
 
 
 async def read_page(session: AsyncSession, timeline: Timeline, view: View, span: Span, wanted: EventFilter) -> Page:
@@ -51,6 +57,7 @@ async def read_page(session: AsyncSession, timeline: Timeline, view: View, span:
     if not wanted.admits_room(view.room_id):
         return Page(start, None, [])
     found: list[StoredEvent] = []
+    memberships: dict[str, str] = {}
     at, read, more = start, 0, True
     while more and len(found) < limit and read < _MOST_READ:
         count = max(limit - len(found) + 1, _AT_ONCE if read else 0)
@@ -65,8 +72,9 @@ async def read_page(session: AsyncSession, timeline: Timeline, view: View, span:
         )
         read += len(events)
         more = len(events) == count
-        visible = await visible_events(session, timeline.groups, view.room_id, events, view.user_id)
-        admitted = [stored for stored in visible if wanted.admits(stored.event)]
+        visible = await visible_with_memberships(session, timeline.groups, view.room_id, events, view.user_id)
+        memberships.update({stored.event_id: membership for stored, membership in visible})
+        admitted = [stored for stored, _ in visible if wanted.admits(stored.event)]
         room_left = limit - len(found)
         found += admitted[:room_left]
         if len(admitted) > room_left:
@@ -74,7 +82,7 @@ async def read_page(session: AsyncSession, timeline: Timeline, view: View, span:
             break
         if events:
             at = _beyond(events[-1], span.backwards)
-    return Page(start, at if more else None, found)
+    return Page(start, at if more else None, found, memberships)
 
 
 async def show_page(
@@ -89,7 +97,9 @@ async def show_page(
     """The answer of GET /messages."""
     shown: dict[str, Any] = {
         "start": position_token(page_read.start),
-        "chunk": await shown_events(session, page_read.events, viewer=viewer, now_ms=now_ms),
+        "chunk": await shown_events(
+            session, page_read.events, viewer=viewer, now_ms=now_ms, unsigned=page_read.unsigned
+        ),
     }
     if page_read.end is not None:
         shown["end"] = position_token(page_read.end)

@@ -14,28 +14,30 @@ from identity_server.homeserver.timeline.position import read_position
 from identity_server.homeserver.timeline.relations import shown_events
 from identity_server.homeserver.timeline.stored import StoredEvent
 from identity_server.homeserver.timeline.timeline import Timeline
-from identity_server.homeserver.timeline.visibility import visible_events
+from identity_server.homeserver.timeline.visibility import visible_with_memberships
 from identity_server.matrix.errors import NotFound
 
 
 async def visible_event(
     session: AsyncSession, timeline: Timeline, room_id: str, event_id: str, user_id: str
-) -> StoredEvent:
-    """Raises ``NotFound`` for what the user may not see, too."""
+) -> tuple[StoredEvent, str]:
+    """With the user's membership at it. Raises ``NotFound`` for what the user may not see, too."""
     stored = await store.get_event(session, event_id)
     if stored is None or stored.event.room_id != room_id or stored.position is None:
         raise NotFound("Event not found")
-    if not await visible_events(session, timeline.groups, room_id, [stored], user_id):
+    seen = await visible_with_memberships(session, timeline.groups, room_id, [stored], user_id)
+    if not seen:
         raise NotFound("Event not found")
-    return stored
+    return seen[0]
 
 
 async def read_event(
     session: AsyncSession, timeline: Timeline, room_id: str, event_id: str, *, viewer: Viewer, now_ms: int
 ) -> dict[str, Any]:
     """Raises ``NotFound``."""
-    stored = await visible_event(session, timeline, room_id, event_id, viewer.user_id)
-    return (await shown_events(session, [stored], viewer=viewer, now_ms=now_ms))[0]
+    stored, membership = await visible_event(session, timeline, room_id, event_id, viewer.user_id)
+    unsigned = {event_id: {"membership": membership}}
+    return (await shown_events(session, [stored], viewer=viewer, now_ms=now_ms, unsigned=unsigned))[0]
 
 
 async def read_state_event(

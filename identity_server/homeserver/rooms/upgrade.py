@@ -13,6 +13,7 @@ from identity_server.homeserver.events.event import CREATE, POWER_LEVELS, Event,
 from identity_server.homeserver.events.power_levels import PowerLevels, creators
 from identity_server.homeserver.events.refusal import NotAllowed
 from identity_server.homeserver.events.versions import RoomVersion
+from identity_server.homeserver.rooms.carry_over import carry_over
 from identity_server.homeserver.rooms.create import Plan, create_room
 from identity_server.homeserver.rooms.presets import StateEvent
 from identity_server.homeserver.rooms.rights import require_joined
@@ -69,6 +70,7 @@ async def upgrade_room(
         await replaced.create(version, additional_creators, predecessor, new_room_id, entropy)
     await replaced.move_names(new_room_id)
     await replaced.quieten()
+    await carry_over(session, timeline.streams, user_id, room_id, new_room_id)
     return new_room_id
 
 

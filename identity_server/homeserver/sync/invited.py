@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from identity_server.homeserver.account_data.invite_permission import blocks_invites
 from identity_server.homeserver.sync.standing import Rooms
 from identity_server.homeserver.sync.store import Standing
 from identity_server.homeserver.timeline import store as timeline
@@ -12,6 +13,9 @@ from identity_server.homeserver.timeline.stripped import stripped_event
 
 
 async def invited_rooms(session: AsyncSession, rooms: Rooms, user_id: str) -> dict[str, dict[str, Any]]:
+    # "Invite events for this user already in the database ... MUST NOT be served" ("Invite permission").
+    if not rooms.invited or await blocks_invites(session, user_id):
+        return {}
     return {row.room_id: {"invite_state": await _shown(session, row, user_id)} for row in rooms.invited}
 
 

@@ -49,8 +49,10 @@ def client_event(
         shown["redacts"] = event.redacts
         shown["content"] = {**event.content, "redacts": event.redacts}
     about = shown["unsigned"]
+    if stored.replaces_state is not None:
+        about["replaces_state"] = stored.replaces_state
     if replaced is not None:
-        about |= {"prev_content": replaced.content, "prev_sender": replaced.sender, "replaces_state": replaced.event_id}
+        about |= {"prev_content": replaced.content, "prev_sender": replaced.sender}
     if redaction is not None:
         about["redacted_because"] = client_event(redaction, now_ms=now_ms, viewer=viewer)
     if viewer and stored.transaction_id and (event.sender, stored.device_id) == (viewer.user_id, viewer.device_id):

@@ -49,6 +49,17 @@ async def visible_events(
     return (await visible_by_room(session, groups, {room_id: events}, user_id))[room_id]
 
 
+async def visible_with_memberships(
+    session: AsyncSession, groups: StateGroups, room_id: str, events: Sequence[StoredEvent], user_id: str
+) -> list[tuple[StoredEvent, str]]:
+    """The same, each with the user's membership at it, what it changes included."""
+    if not events:
+        return []
+    courses = await _courses(session, [room_id], (HISTORY_VISIBILITY, member(user_id)))
+    starts = await _starts_of_history(session, [room_id])
+    return await _visible(session, groups, events, user_id, courses[room_id], starts.get(room_id))
+
+
 async def visible_by_room(
     session: AsyncSession, groups: StateGroups, events: Mapping[str, Sequence[StoredEvent]], user_id: str
 ) -> dict[str, list[StoredEvent]]:
@@ -57,7 +68,10 @@ async def visible_by_room(
     courses = await _courses(session, asked, (HISTORY_VISIBILITY, member(user_id)))
     starts = await _starts_of_history(session, asked)
     return {
-        room_id: await _visible(session, groups, of_room, user_id, courses[room_id], starts.get(room_id))
+        room_id: [
+            stored
+            for stored, _ in await _visible(session, groups, of_room, user_id, courses[room_id], starts.get(room_id))
+        ]
         if of_room
         else []
         for room_id, of_room in events.items()
@@ -71,7 +85,7 @@ async def _visible(
     user_id: str,
     courses: Mapping[StateKey, _Course],
     since: int | None,
-) -> list[StoredEvent]:
+) -> list[tuple[StoredEvent, str]]:
     own = member(user_id)
     rules, memberships = courses[HISTORY_VISIBILITY], courses[own]
     joins = [at for at, event in zip(memberships.positions, memberships.events, strict=True) if _is(event, JOIN)]
@@ -83,13 +97,15 @@ async def _visible(
             continue
         if since is not None and position >= since:
             points = [(rules.before(position), memberships.before(position))]
+            after = memberships.after(position)
             if _is_about(stored.event, own):
-                points.append((rules.after(position), memberships.after(position)))
+                points.append((rules.after(position), after))
         else:
             points = await _by_group(session, groups, stored, own)
+            after = points[0][1]
         joins_later = last_join is not None and last_join >= position
         if any(_may_see(visibility_of(rule), membership, joins_later) for rule, membership in points):
-            seen.append(stored)
+            seen.append((stored, (after and after.membership) or "leave"))
     return seen
 
 

@@ -196,6 +196,11 @@ async def test_history_is_seen_as_it_was_meant_to_be(alice: Person, bob: Person)
     await bob.join(room_id)
     seen = bodies((await bob.messages(room_id, limit=50))["chunk"])
     assert seen == ["for all the world", "invited, after", "shared"]
+    chunk = (await bob.messages(room_id, limit=50))["chunk"]
+    memberships = {event["content"].get("body"): event["unsigned"]["membership"] for event in chunk}
+    assert memberships["invited, after"] == "invite"
+    assert memberships["shared"] == "leave"
+    assert chunk[0]["unsigned"]["membership"] == "join"
 
 
 async def test_pages_meet_without_gap_or_overlap(alice: Person) -> None:
@@ -305,6 +310,40 @@ async def test_rooms_are_upgraded_with_their_names_and_rules(alice: Person, bob:
     muted = await bob.ask("PUT", f"/rooms/{old}/send/m.room.message/1", {"body": "anybody?", "msgtype": "m.text"})
     assert outcome(muted) == (403, "M_FORBIDDEN")
     await bob.join(new)
+
+
+async def test_what_a_user_has_set_for_a_room_goes_along_when_it_is_replaced(alice: Person, bob: Person) -> None:
+    old = await alice.create_room(preset="public_chat")
+    await bob.join(old)
+    data = f"/user/{bob.user_id}/account_data"
+    await bob.do("PUT", f"/user/{bob.user_id}/rooms/{old}/tags/m.favourite", {"order": 0.5})
+    await bob.do("PUT", f"{data}/m.direct", {alice.user_id: [old], "@eve:hs.test": ["!x:y"]})
+    await bob.do("PUT", f"/pushrules/global/room/{old}", {"actions": []})
+    about = {"kind": "event_match", "key": "room_id", "pattern": old}
+    await bob.do("PUT", f"/pushrules/global/override/{old}", {"actions": [], "conditions": [about]})
+    new = (await alice.do("POST", f"/rooms/{old}/upgrade", {"new_version": "12"}))["replacement_room"]
+    await bob.join(new)
+    tags = await bob.do("GET", f"/user/{bob.user_id}/rooms/{new}/tags")
+    assert tags == {"tags": {"m.favourite": {"order": 0.5}}}
+    assert await bob.do("GET", f"{data}/m.direct") == {alice.user_id: [old, new], "@eve:hs.test": ["!x:y"]}
+    rules = (await bob.do("GET", "/pushrules/"))["global"]
+    assert [rule["rule_id"] for rule in rules["room"]] == [old, new]
+    assert (await bob.do("GET", f"/pushrules/global/override/{new}"))["conditions"] == [{**about, "pattern": new}]
+
+
+async def test_who_wants_no_invitations_gets_none(alice: Person, bob: Person) -> None:
+    room_id = await alice.create_room(invite=[bob.user_id])
+    path = f"/user/{bob.user_id}/account_data/m.invite_permission_config"
+    await bob.do("PUT", path, {"default_action": "block"})
+    assert "invite" not in (await bob.do("GET", "/sync")).get("rooms", {})
+    other = await alice.create_room()
+    blocked = (403, "M_INVITE_BLOCKED")
+    assert outcome(await alice.ask("POST", f"/rooms/{other}/invite", {"user_id": bob.user_id})) == blocked
+    assert outcome(await alice.ask("POST", "/createRoom", {"invite": [bob.user_id]})) == blocked
+    state = f"/rooms/{other}/state/m.room.member/{bob.user_id}"
+    assert outcome(await alice.ask("PUT", state, {"membership": "invite"})) == blocked
+    await bob.do("PUT", path, {})
+    assert room_id in (await bob.do("GET", "/sync"))["rooms"]["invite"]
 
 
 async def test_the_directory_is_searched_and_paged(alice: Person, bob: Person) -> None:

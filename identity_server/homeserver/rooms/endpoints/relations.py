@@ -5,13 +5,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 
 from identity_server.homeserver.access.current import CurrentUser
-from identity_server.homeserver.rooms.moments import event_near
+from identity_server.homeserver.rooms.backfill import OpenPast
 from identity_server.homeserver.rooms.related import Question, read_related, read_threads
 from identity_server.homeserver.timeline.client_format import Viewer
 from identity_server.homeserver.timeline.position import read_position
 from identity_server.homeserver.timeline.timeline import OpenTimeline
 from identity_server.matrix.canonical_json import LARGEST_INTEGER
-from identity_server.matrix.errors import NotFound
 from identity_server.matrix.identifiers import RoomID, Text
 from identity_server.runtime.dependencies import Now, Reading
 from identity_server.runtime.requests import JsonRoute
@@ -79,12 +78,8 @@ async def get_threads(
 async def get_event_by_timestamp(
     room_id: RoomID,
     user: CurrentUser,
-    session: Reading,
-    timeline: OpenTimeline,
+    past: OpenPast,
     ts: Annotated[int, Query(ge=0, le=LARGEST_INTEGER)],
     dir: Literal["b", "f"],  # noqa: A002
 ) -> dict[str, Any]:
-    found = await event_near(session, timeline, room_id, user.user_id, ts, backwards=dir == "b")
-    if found is None:
-        raise NotFound(f"Unable to find event from {ts} in {'backward' if dir == 'b' else 'forward'} direction")
-    return found
+    return await past.event_near(room_id, user.user_id, ts, backwards=dir == "b")
