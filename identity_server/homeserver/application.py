@@ -22,12 +22,15 @@ from identity_server.homeserver.media.files import MediaFiles
 from identity_server.homeserver.media.remote import RemoteMedia
 from identity_server.homeserver.media.repository import Repository
 from identity_server.homeserver.profiles.spread import SPREAD, Spreading
+from identity_server.homeserver.push.gateway import PUSH, Gateways
 from identity_server.homeserver.push.pushers import forget_devices as forget_pushers
 from identity_server.homeserver.rooms.opening import open_rooms
 from identity_server.homeserver.routes import ROUTERS
 from identity_server.homeserver.streams import Streams
 from identity_server.homeserver.sync.opening import incoming_edus as sync_edus
 from identity_server.homeserver.sync.opening import open_sync
+from identity_server.homeserver.sync.pushing import EVERY_MS as PUSH_EVERY_MS
+from identity_server.homeserver.sync.pushing import Pushing
 from identity_server.homeserver.threepids.take_up import TAKE_UP, TakingUp
 from identity_server.homeserver.threepids.unbind import UNBIND, Unbinder
 from identity_server.homeserver.timeline.timeline import Timeline
@@ -100,8 +103,10 @@ async def open_homeserver(
             TAKE_UP: TakingUp(database, timeline, calls, http, clock).run,
             UNBIND: unbinder.run,
             SPREAD: spreading.run,
+            PUSH: Gateways(database, http, clock).run,
         }
         tasks = Tasks(database, clock, handlers)
+        pushing = Pushing(database, with_sync["sync"], tasks, clock)
         files = MediaFiles(settings.homeserver_data_dir / "media", entropy)
         remote_media = RemoteMedia(database, files, calls, http, clock, max_bytes=settings.homeserver.max_upload_bytes)
         media = Repository(database, files, remote_media, streams, settings.homeserver, clock, entropy)
@@ -112,6 +117,7 @@ async def open_homeserver(
                     tasks.run_forever,
                     last_seen.run_forever,
                     alone("media", media.purge, every_ms=_PURGE_EVERY_MS),
+                    alone("push", pushing.look, every_ms=PUSH_EVERY_MS),
                 )
             )
             device_lists = device_list_loops(

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import orjson
-from sqlalchemy import Table, delete, select
+from sqlalchemy import Table, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.push.models import Pusher
+from identity_server.homeserver.timeline.models import Membership
 from identity_server.runtime.database import in_chunks, insert
 
 _TABLE = cast(Table, Pusher.__table__)
@@ -59,16 +60,44 @@ async def find_pusher(session: AsyncSession, user_id: str, app_id: str, pushkey:
     return _kept(row) if row else None
 
 
-async def who_has_pushers(session: AsyncSession, user_ids: Collection[str]) -> set[str]:
-    """Those of ``user_ids``."""
-    found: set[str] = set()
-    for chunk in in_chunks(sorted(user_ids)):
-        found.update(await session.scalars(select(_TABLE.c.user_id).where(_TABLE.c.user_id.in_(chunk)).distinct()))
+async def earliest_position(session: AsyncSession) -> int | None:
+    """From where on some pusher is to be told; None if there is none."""
+    position: int | None = await session.scalar(select(func.min(_TABLE.c.position)))
+    return position
+
+
+class Concerned(NamedTuple):
+    """A user with pushers who has to do with a room: since ``position`` joined, or then invited by ``event_id``."""
+
+    room_id: str
+    user_id: str
+    position: int
+    event_id: str
+
+
+async def joined_with_pushers(session: AsyncSession, room_ids: Collection[str]) -> list[Concerned]:
+    """The users with pushers who are in these rooms."""
+    found: list[Concerned] = []
+    for rooms in in_chunks(sorted(room_ids)):
+        statement = (
+            select(Membership.room_id, Membership.user_id, Membership.joined_position, Membership.event_id)
+            .where(Membership.room_id.in_(rooms), Membership.membership == "join")
+            .where(Membership.user_id.in_(select(_TABLE.c.user_id)))
+        )
+        for room_id, user_id, joined, event_id in await session.execute(statement):
+            found.append(Concerned(room_id, user_id, joined or 0, event_id))
     return found
 
 
-async def are_there_any(session: AsyncSession) -> bool:
-    return await session.scalar(select(_TABLE.c.user_id).limit(1)) is not None
+async def invited_with_pushers(session: AsyncSession, since: int, upto: int) -> list[Concerned]:
+    """The users with pushers who were invited at ``since`` < position <= ``upto``."""
+    statement = (
+        select(Membership.room_id, Membership.user_id, Membership.position, Membership.event_id)
+        .join(Pusher, Pusher.user_id == Membership.user_id)
+        .where(Membership.position > since, Membership.position <= upto, Membership.membership == "invite")
+        .distinct()
+    )
+    return [Concerned(*row) for row in await session.execute(statement)]
 
 
 async def put_pusher(session: AsyncSession, user_id: str, new: NewPusher, *, position: int, now_ms: int) -> None:

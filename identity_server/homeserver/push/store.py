@@ -7,12 +7,13 @@ import orjson
 from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from identity_server.homeserver.push.models import PushRules
+from identity_server.homeserver.push.models import PushedPosition, PushRules
 from identity_server.homeserver.push.ruleset import Customised, ruleset
 from identity_server.homeserver.streams import Streams, advance
 from identity_server.runtime.database import insert
 
 _TABLE = cast(Table, PushRules.__table__)
+_ONLY_ROW = 1
 
 
 class Kept(NamedTuple):
@@ -54,3 +55,16 @@ async def push_rules_content(session: AsyncSession, user_id: str) -> dict[str, A
 
 async def erase(session: AsyncSession, user_id: str) -> None:
     await session.execute(delete(_TABLE).where(_TABLE.c.user_id == user_id))
+
+
+async def pushed_position(session: AsyncSession) -> int:
+    """Up to where every event has been looked at for push."""
+    return await session.scalar(select(PushedPosition.position)) or 0
+
+
+async def set_pushed_position(session: AsyncSession, position: int) -> None:
+    await session.execute(
+        insert(session, PushedPosition)
+        .values(row=_ONLY_ROW, position=position)
+        .on_conflict_do_update(index_elements=["row"], set_={"position": position})
+    )

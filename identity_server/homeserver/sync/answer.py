@@ -23,7 +23,8 @@ from identity_server.homeserver.sync.token import SyncToken
 class Answer:
     """``is_news``: whether there is anything but ``next_batch`` and counts in it. ``rooms``: where the user is.
 
-    ``has_messages``: whether messages to the device are kept, delivered or not.
+    ``has_messages``: whether messages to the device are kept, delivered or not. ``shows_activity``: whether the user
+    did something since, be it on another device.
     """
 
     body: dict[str, Any]
@@ -31,6 +32,7 @@ class Answer:
     is_news: bool
     rooms: frozenset[str]
     has_messages: bool
+    shows_activity: bool
 
 
 async def look(session: AsyncSession, parts: SyncParts, request: SyncRequest, *, now_ms: int) -> Answer:
@@ -45,7 +47,7 @@ async def look(session: AsyncSession, parts: SyncParts, request: SyncRequest, *,
     ignored = await ignored_users(session, request.user_id) if marks.account_data else frozenset[str]()
     rooms = await standing_of(session, parts.joined_rooms, request, marks, ignored)
     at = Look(session, parts, request, marks, rooms, ignored, now_ms)
-    news = await _news(at)
+    news, wrote = await _news(at)
     messages, reached = await new_messages(at)
     if messages:
         news["to_device"] = {"events": messages}
@@ -57,11 +59,13 @@ async def look(session: AsyncSession, parts: SyncParts, request: SyncRequest, *,
         "device_one_time_keys_count": counts,
         "device_unused_fallback_key_types": fallback,
     }
-    return Answer(body, token, bool(news), frozenset(rooms.joined), bool(marks.to_device))
+    has_read = request.since is not None and marks.own_receipts > request.told
+    shows_activity = has_read or wrote
+    return Answer(body, token, bool(news), frozenset(rooms.joined), bool(marks.to_device), shows_activity)
 
 
-async def _news(at: Look) -> dict[str, Any]:
-    """The sections in which there is something."""
+async def _news(at: Look) -> tuple[dict[str, Any], bool]:
+    """The sections in which there is something, and whether the user has written something since."""
     data = await new_account_data(at)
     joined = await joined_rooms(at, data.of_rooms)
     in_rooms = {
@@ -77,4 +81,4 @@ async def _news(at: Look) -> dict[str, Any]:
         "account_data": {"events": data.of_all} if data.of_all else {},
         "device_lists": await new_device_lists(at, moved=bool(joined.moved)),
     }
-    return {name: section for name, section in found.items() if section}
+    return {name: section for name, section in found.items() if section}, joined.wrote

@@ -10,20 +10,23 @@ from identity_server.homeserver.presence.attendance import OpenAttendance
 from identity_server.homeserver.streams import OpenStreams
 from identity_server.homeserver.sync import store
 from identity_server.homeserver.sync.filter import SyncFilter, read_filter
+from identity_server.homeserver.sync.notifications import notifications_of
 from identity_server.homeserver.sync.parts import OpenSync
 from identity_server.homeserver.sync.request import SyncRequest
 from identity_server.homeserver.sync.token import read_token
 from identity_server.homeserver.sync.wait import Waiter
+from identity_server.homeserver.timeline.client_format import Viewer
 from identity_server.matrix.errors import BadJson, Forbidden, InvalidParam, NotFound
 from identity_server.matrix.identifiers import Text
 from identity_server.runtime.database import Database
-from identity_server.runtime.dependencies import OpenDatabase, OpenResources, Reading, Transaction
+from identity_server.runtime.dependencies import Now, OpenDatabase, OpenResources, Reading, Transaction
 from identity_server.runtime.errors import json_response
 from identity_server.runtime.requests import JsonRoute
 
 router = APIRouter(tags=["sync"], route_class=JsonRoute)
 
 _LONGEST_FILTER = 100_000
+_MOST_NOTIFICATIONS = 100
 
 
 @router.get("/sync")
@@ -50,8 +53,29 @@ async def get_sync(
         state_after=use_state_after,
     )
     async with attendance.syncing(user.user_id, user.device_id, set_presence):
-        answer = await Waiter(database, streams, parts, resources.clock).answer(request, timeout_ms=timeout)
+        answer = await Waiter(database, streams, parts, attendance, resources.clock).answer(request, timeout_ms=timeout)
     return json_response(answer)
+
+
+@router.get("/notifications")
+async def get_notifications(
+    user: CurrentUser,
+    session: Reading,
+    parts: OpenSync,
+    now_ms: Now,
+    from_: Annotated[str | None, Query(alias="from", pattern=r"^[0-9]{1,18}$")] = None,
+    limit: Annotated[int, Query(ge=1)] = 20,
+    only: str | None = None,
+) -> dict[str, Any]:
+    return await notifications_of(
+        session,
+        parts,
+        Viewer(user.user_id, user.device_id),
+        before=int(from_) if from_ else None,
+        limit=min(limit, _MOST_NOTIFICATIONS),
+        highlighted=only == "highlight",
+        now_ms=now_ms,
+    )
 
 
 @router.post("/user/{user_id}/filter")

@@ -17,10 +17,14 @@ from identity_server.homeserver.timeline.position import position_token
 
 @dataclass(frozen=True)
 class Joined:
-    """``answers``: by room. ``moved``: whose memberships changed in rooms that the client knew."""
+    """``answers``: by room. ``moved``: whose memberships changed in rooms that the client knew.
+
+    ``wrote``: whether there is an event of the user's among what is new in those.
+    """
 
     answers: Mapping[str, dict[str, Any]]
     moved: frozenset[str]
+    wrote: bool = False
 
 
 async def joined_rooms(look: Look, account_data: Mapping[str, list[dict[str, Any]]]) -> Joined:
@@ -55,7 +59,12 @@ async def joined_rooms(look: Look, account_data: Mapping[str, list[dict[str, Any
             "account_data": {"events": account_data.get(room_id, [])},
             **_counts(look, unread.get(room_id, {})),
         }
-    return Joined(answers, known.moved)
+    wrote = any(
+        stored.event.sender == look.request.user_id
+        for of_room in known.told.values()
+        for stored in of_room.section.events
+    )
+    return Joined(answers, known.moved, wrote)
 
 
 async def _unread(look: Look, news: set[str], recent: Recent | None) -> Mapping[str, Mapping[str, Tally]]:

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, union_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import StateKey
+from identity_server.homeserver.receipts.models import Receipt
 from identity_server.homeserver.sync.models import Filter
 from identity_server.homeserver.timeline.room import ROOMS
 from identity_server.homeserver.timeline.store import CURRENT, HISTORY, JOIN, MEMBERSHIPS
@@ -309,3 +310,15 @@ async def own_memberships(
             membership = event_of(event_id, version, pdu).membership if event_id else None
             found[room_id].append((position, membership or "leave"))
     return found
+
+
+async def receipts_position(session: AsyncSession, user_id: str) -> int:
+    """When the user last gave a receipt."""
+    return await session.scalar(select(func.max(Receipt.position)).where(Receipt.user_id == user_id)) or 0
+
+
+async def events_before(session: AsyncSession, room_ids: Collection[str], upto: int, limit: int) -> list[StoredEvent]:
+    """The last events of all these rooms at position <= ``upto``, the latest first."""
+    statement = select(*COLUMNS).where(EVENTS.c.position > 0, EVENTS.c.position <= upto)
+    of_rooms = statement.where(EVENTS.c.room_id.in_(room_ids))
+    return stored_events(await session.execute(of_rooms.order_by(EVENTS.c.position.desc()).limit(limit)))

@@ -50,7 +50,7 @@ class _Reading:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Read:
     """Up to which position the user has read: everything, and each thread."""
 
     all: int
@@ -87,7 +87,7 @@ class Unread:
         user last changed a rule, and gave a receipt. ``recent``: of some rooms all events after ``since``.
         """
         given = await self._receipts(session, user_id, joined, receipts_position)
-        read = {room_id: _how_far(given[room_id], position) for room_id, position in joined.items()}
+        read = {room_id: how_far(given[room_id], position) for room_id, position in joined.items()}
         readings = {
             room_id: self._begin(user_id, room_id, read[room_id], rules_position, ignored) for room_id in joined
         }
@@ -147,7 +147,7 @@ class Unread:
             kept[1].update({room_id: found.get(room_id, ()) for room_id in missing})
         return kept[1]
 
-    def _begin(self, user_id: str, room_id: str, read: _Read, rules_position: int, ignored: frozenset[str]) -> _Reading:
+    def _begin(self, user_id: str, room_id: str, read: Read, rules_position: int, ignored: frozenset[str]) -> _Reading:
         grounds = (read.all, tuple(sorted(read.threads.items())), rules_position, ignored)
         kept = self._kept.get((user_id, room_id))
         if kept is None or kept.grounds != grounds:
@@ -179,7 +179,8 @@ class Unread:
         return found
 
 
-def _how_far(given: Sequence[Given], joined: int) -> _Read:
+def how_far(given: Sequence[Given], joined: int) -> Read:
+    """``given``: the user's receipts in a room, who has been there since ``joined``."""
     everything = joined
     threads: dict[str, int] = {}
     for receipt in given:
@@ -189,14 +190,14 @@ def _how_far(given: Sequence[Given], joined: int) -> _Read:
             everything = max(everything, receipt.event_position)
         else:
             threads[receipt.thread_id] = max(threads.get(receipt.thread_id, 0), receipt.event_position)
-    return _Read(everything, threads)
+    return Read(everything, threads)
 
 
 def _count(
     reading: _Reading,
     events: Sequence[StoredEvent],
     threads: Mapping[str, str],
-    read: _Read,
+    read: Read,
     user_id: str,
     rules: Rules,
     where: Circumstances,

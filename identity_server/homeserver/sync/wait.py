@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from identity_server.homeserver.encryption.for_sync import forget_delivered, to_device_messages
+from identity_server.homeserver.presence.attendance import Attendance
 from identity_server.homeserver.streams import Streams, current_position
 from identity_server.homeserver.sync.answer import Answer, look
 from identity_server.homeserver.sync.parts import SyncParts
@@ -20,6 +21,7 @@ class Waiter:
     database: Database
     streams: Streams
     parts: SyncParts
+    attendance: Attendance
     clock: Clock
 
     async def answer(self, request: SyncRequest, *, timeout_ms: int) -> dict[str, Any]:
@@ -47,7 +49,10 @@ class Waiter:
 
     async def _look(self, request: SyncRequest) -> Answer:
         async with self.database.reading() as session:
-            return await look(session, self.parts, request, now_ms=self.clock.now_ms())
+            answer = await look(session, self.parts, request, now_ms=self.clock.now_ms())
+        if answer.shows_activity:
+            self.attendance.note_activity(request.user_id)
+        return answer
 
     async def _has_moved(self, answer: Answer) -> bool:
         if self.parts.typing.serial != answer.token.typing:
