@@ -110,7 +110,16 @@ CASES: dict[str, Callable[[IdentityServer, dict[str, str]], Ask]] = {
 
 
 def test_every_rate_of_the_identity_server_has_a_case() -> None:
-    homeserver = {"login_per_user", "login_per_source", "registration_per_source", "onbind_per_source"}
+    homeserver = {
+        "login_per_user",
+        "login_per_source",
+        "registration_per_source",
+        "onbind_per_source",
+        "key_query_per_source",
+        "profile_per_source",
+        "user_directory_per_user",
+        "upload_per_user",
+    }
     peers = {"replication_per_peer"}
     assert set(CASES) == set(NONE) - homeserver - peers
 

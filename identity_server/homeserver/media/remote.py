@@ -44,6 +44,9 @@ class RemoteMedia:
         return await self._fetching.run(key, lambda: self._fetch(key, timeout_ms))
 
     async def _fetch(self, key: MediaKey, timeout_ms: int) -> Media:
+        async with self._database.reading() as session:
+            if media := await store.find(session, *key):
+                return media  # come in between looking and asking
         try:
             part = await self._download(key, timeout_ms)
         except TooMuch as error:
