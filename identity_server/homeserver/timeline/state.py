@@ -17,7 +17,6 @@ from identity_server.homeserver.events.state_resolution import resolve
 from identity_server.homeserver.events.versions import RoomVersion
 from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.models import StateGroup
-from identity_server.homeserver.timeline.stored import EVENTS
 
 _GROUPS = cast(Table, StateGroup.__table__)
 _HOPS = select(_GROUPS.c.hops).where(_GROUPS.c.state_group == bindparam("group"))
@@ -120,20 +119,27 @@ class StoredEvents:
 
 
 async def state_after(session: AsyncSession, groups: StateGroups, event_ids: Collection[str]) -> StateMap:
-    """The state after all of the events together, forks resolved. Raises ``UnknownState``."""
-    return await groups.state_of(session, await group_after(session, groups, event_ids))
+    """The state after all of the events together, forks resolved; nothing is written. Raises ``UnknownState``."""
+    event, forks = await _forks(session, event_ids)
+    states = [await groups.state_of(session, group) for group in forks]
+    if event is None or all(state == states[0] for state in states):
+        return states[0] if states else {}
+    return await resolve(event.version, states, StoredEvents(session))
 
 
 async def group_after(session: AsyncSession, groups: StateGroups, event_ids: Collection[str]) -> int | None:
     """The state group after all of the events together, forks resolved. Raises ``UnknownState``."""
+    event, forks = await _forks(session, event_ids)
+    return None if event is None else await resolved_group(session, groups, event.room_id, event.version, forks)
+
+
+async def _forks(session: AsyncSession, event_ids: Collection[str]) -> tuple[Event | None, list[int]]:
+    """One of the events, if there are any, and the state groups after them. Raises ``UnknownState``."""
     found = await store.get_events(session, event_ids)
     if any(event_id not in found or found[event_id].state_group is None for event_id in event_ids):
         raise UnknownState("the state at an event is not known")
-    after = {stored.state_group for stored in found.values() if stored.state_group is not None}
-    if not after:
-        return None
-    event = next(iter(found.values())).event
-    return await resolved_group(session, groups, event.room_id, event.version, sorted(after))
+    groups = {stored.state_group for stored in found.values() if stored.state_group is not None}
+    return next((stored.event for stored in found.values()), None), sorted(groups)
 
 
 async def resolved_group(
@@ -152,13 +158,3 @@ async def resolved_group(
         return first
     resolved = await resolve(version, states, StoredEvents(session, new))
     return await groups.group_of(session, room_id, resolved, near=forks[-1])
-
-
-async def states_at(session: AsyncSession, groups: StateGroups, event_ids: Collection[str]) -> dict[str, StateMap]:
-    """The state after each of the events whose state is known."""
-    rows = (
-        await session.execute(select(EVENTS.c.event_id, EVENTS.c.state_group).where(EVENTS.c.event_id.in_(event_ids)))
-    ).all()
-    return {
-        row.event_id: await groups.state_of(session, row.state_group) for row in rows if row.state_group is not None
-    }
