@@ -47,10 +47,16 @@ class Fetch:
         latest: Collection[str],
         earliest: Collection[str],
         limit: int,
+        min_depth: int,
     ) -> dict[str, Event]:
         """What lies between."""
         path = federation_path("get_missing_events", room_id)
-        asked = {"latest_events": list(latest), "earliest_events": list(earliest), "limit": limit, "min_depth": 0}
+        asked = {
+            "latest_events": list(latest),
+            "earliest_events": list(earliest),
+            "limit": limit,
+            "min_depth": min_depth,
+        }
         answer = await self.calls.post(server_name, path, asked, timeout_ms=_TIMEOUT_MS)
         return await self._checked(_pdus(answer, "events")[:limit], version, room_id)
 

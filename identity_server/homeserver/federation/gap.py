@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from identity_server.homeserver.events.event import Event
 from identity_server.homeserver.federation.fetch import Fetch
@@ -32,7 +32,10 @@ class Gap(NamedTuple):
 async def collect_gap(
     database: Database, fetch: Fetch, server_name: str, event: Event, *, most_seconds: float = _MOST_SECONDS
 ) -> Gap:
-    """What is missing before ``event``: a thousand events at most, and as far as ``server_name`` tells them."""
+    """What is missing before ``event``: a thousand events at most, and as far as ``server_name`` tells them.
+
+    Not what is from before we came to the room: taken for news, its old state would become a branch of the present.
+    """
     until = asyncio.get_running_loop().time() + most_seconds
     collected: dict[str, Event] = {}
     asks = [_missing_events, _backfill]
@@ -42,6 +45,8 @@ async def collect_gap(
                 select(EXTREMITIES.c.event_id).where(EXTREMITIES.c.room_id == event.room_id).limit(_MOST_ENDS)
             )
         )
+        ours = (EVENTS.c.room_id == event.room_id) & (EVENTS.c.position > 0)
+        min_depth: int = await session.scalar(select(func.min(EVENTS.c.depth)).where(ours)) or 0
     for _ in range(_MOST_ROUNDS):
         unknown = await _unknown_parents(database, [event, *collected.values()], collected)
         if not unknown:
@@ -50,10 +55,14 @@ async def collect_gap(
         if not asks or len(collected) >= _MOST_EVENTS or is_late:
             break
         try:
-            found = await asks[0](fetch, server_name, event, collected, unknown, ends)
+            found = await asks[0](fetch, server_name, event, collected, unknown, ends, min_depth)
         except (Unreachable, Refused):
             found = {}
-        new = {event_id: one for event_id, one in found.items() if event_id not in collected}
+        new = {
+            event_id: one
+            for event_id, one in found.items()
+            if event_id not in collected and one.depth >= min_depth and event_id != event.event_id
+        }
         new = await _without_known(database, new)
         if not new:
             asks.pop(0)  # this way leads no further
@@ -68,11 +77,18 @@ async def _missing_events(
     collected: Mapping[str, Event],
     unknown: Collection[str],
     ends: Collection[str],
+    min_depth: int,
 ) -> dict[str, Event]:
     before = set(unknown)
     latest = [one.event_id for one in (event, *collected.values()) if not before.isdisjoint(one.prev_events)]
     return await fetch.missing_events(
-        server_name, event.room_id, event.version, latest=latest[:_MOST_ENDS], earliest=ends, limit=_AT_ONCE
+        server_name,
+        event.room_id,
+        event.version,
+        latest=latest[:_MOST_ENDS],
+        earliest=ends,
+        limit=_AT_ONCE,
+        min_depth=min_depth,
     )
 
 
@@ -83,6 +99,7 @@ async def _backfill(
     _collected: Mapping[str, Event],
     unknown: Collection[str],
     _ends: Collection[str],
+    _min_depth: int,
 ) -> dict[str, Event]:
     return await fetch.backfill(server_name, event.room_id, event.version, sorted(unknown)[:_MOST_ENDS], limit=_AT_ONCE)
 
