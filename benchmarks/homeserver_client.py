@@ -29,6 +29,8 @@ class Client:
             lines.append("Content-Type: application/json")
         if authorization or self.token:
             lines.append(f"Authorization: {authorization or f'Bearer {self.token}'}")
+        if self._streams is not None and self._streams[0].at_eof():
+            await self.close()  # the server waits a few seconds for the next request
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, ssl=self._trust, limit=2**26)
         reader, writer = self._streams
