@@ -6,6 +6,7 @@ from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.presence.models import Presence
+from identity_server.homeserver.timeline.models import Membership
 from identity_server.runtime.database import in_chunks, insert
 
 ONLINE = "online"
@@ -66,6 +67,16 @@ async def statuses_of(session: AsyncSession, user_ids: Collection[str]) -> list[
     for users in in_chunks(sorted(user_ids)):
         found += [Status(*row) for row in await session.execute(select(*_COLUMNS).where(_TABLE.c.user_id.in_(users)))]
     return found
+
+
+async def present_in(session: AsyncSession, room_ids: Collection[str]) -> list[Status]:
+    """Of whoever is joined to one of these rooms and not offline."""
+    found: dict[str, Status] = {}
+    for rooms in in_chunks(sorted(room_ids)):
+        there = select(Membership.user_id).where(Membership.room_id.in_(rooms), Membership.membership == "join")
+        statement = select(*_COLUMNS).where(_TABLE.c.presence != OFFLINE, _TABLE.c.user_id.in_(there))
+        found |= {row.user_id: Status(*row) for row in await session.execute(statement)}
+    return list(found.values())
 
 
 async def present_users(session: AsyncSession, server_name: str) -> list[Status]:

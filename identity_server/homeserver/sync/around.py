@@ -61,11 +61,12 @@ async def new_presence(look: Look, come: Collection[str]) -> list[Event]:
         if changed:
             near = await sharing.joined_to_any(session, changed, look.rooms.joined) | {request.user_id}
             found |= {user_id: status for user_id, status in changed.items() if user_id in near}
-    new = {*come, *(await sharing.joined_users_of(session, look.rooms.entered) if look.rooms.entered else ())}
-    if new:
-        for status in await presence.statuses_of(session, new - found.keys()):
-            if status.presence != presence.OFFLINE:
-                found[status.user_id] = status
+    new = await presence.statuses_of(session, come) if come else []
+    if look.rooms.entered:
+        new += await presence.present_in(session, look.rooms.entered)
+    for status in new:
+        if status.presence != presence.OFFLINE:
+            found.setdefault(status.user_id, status)
     return [
         {"type": PRESENCE, "sender": user_id, "content": status.as_content(now_ms=look.now_ms)}
         for user_id, status in found.items()

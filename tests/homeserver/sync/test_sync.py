@@ -280,3 +280,20 @@ async def test_bad_requests_are_refused(alice: Person, bob: Person) -> None:
         assert (await alice.ask("POST", f"/user/{alice.user_id}/filter", definition)).status_code == 400
     assert (await alice.ask("POST", f"/user/{bob.user_id}/filter", {})).status_code == 403
     assert (await alice.ask("GET", f"/user/{alice.user_id}/filter/0")).status_code == 404
+
+
+async def test_messages_to_a_device_come_a_part_at_a_time_and_go_once_they_arrived(alice: Person, bob: Person) -> None:
+    client = Syncing(bob)
+    await client.sync()
+    to_all = {"messages": {bob.user_id: {"*": {"n": 1}}}}
+    for number in range(102):
+        await alice.do("PUT", f"/sendToDevice/org.example.x/{number}", to_all)
+    first = await client.sync()
+    assert len(first["to_device"]["events"]) == 100
+    assert first["to_device"]["events"][0] == {"type": "org.example.x", "sender": alice.user_id, "content": {"n": 1}}
+    before = client.since
+    assert len((await client.sync(timeout=10_000))["to_device"]["events"]) == 2
+    client.since = before
+    assert len((await client.sync())["to_device"]["events"]) == 2
+    assert "to_device" not in await client.sync()
+    assert "to_device" not in await Syncing(bob).sync()
