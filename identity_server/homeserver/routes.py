@@ -35,6 +35,7 @@ from identity_server.homeserver.threepids import server_api as threepids
 from identity_server.homeserver.typing import client_api as typing
 from identity_server.homeserver.user_directory import client_api as user_directory
 from identity_server.homeserver.validation import client_api as validation
+from identity_server.runtime.routing import include
 
 _CLIENT = (
     sync.router,  # first, for it is asked most: routes are looked through in order
@@ -66,8 +67,7 @@ _UNSTABLE = (encryption.keys_router,)
 
 def _client_api(version: str, routers: Iterable[APIRouter] = _CLIENT) -> APIRouter:
     router = APIRouter(prefix=f"/_matrix/client/{version}")
-    for capability in routers:
-        router.include_router(capability)
+    include(router, *routers)
     return router
 
 

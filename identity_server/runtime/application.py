@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from identity_server import __version__
@@ -12,8 +13,16 @@ from identity_server.matrix.errors import MatrixError
 from identity_server.runtime import docs, health
 from identity_server.runtime.edge import Edge
 from identity_server.runtime.errors import render_errors
+from identity_server.runtime.routing import RouteTable, all_routes
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]
+
+
+class _Application(FastAPI):
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """Those of the table too: it is them that the description of the API is made of."""
+        return [route for held in super().routes for route in (held.routes if isinstance(held, RouteTable) else [held])]
 
 
 def make_application(
@@ -29,10 +38,9 @@ def make_application(
 
     ``missing`` as in ``render_errors``, ``larger_bodies`` as in ``Edge``.
     """
-    app = FastAPI(
+    app = _Application(
         title=title, version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
-    for router in (*routers, health.router, docs.router):
-        app.include_router(router)
+    app.router.routes.insert(0, RouteTable(all_routes(*routers, health.router, docs.router)))
     render_errors(app, missing=missing)
     return Edge(app, max_body_bytes=max_body_bytes, larger_bodies=larger_bodies)

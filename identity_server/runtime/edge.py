@@ -99,9 +99,7 @@ def _capped(receive: Receive, max_bytes: int) -> Receive:
 
 def route_template(scope: Scope) -> str:
     """Such as "/_matrix/identity/v2/pubkey/{key_id}"; "unrouted" for an unknown path."""
-    # With nested routers the innermost knows only its own part of the path; FastAPI keeps the whole here.
-    context = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
-    return getattr(context, "path", "unrouted")
+    return getattr(scope.get("route"), "path", "unrouted")
 
 
 def _observe(scope: Scope, status: int, seconds: float) -> None:

@@ -26,6 +26,7 @@ from identity_server.matrix.identifiers import Text, UserID, domain_of
 from identity_server.runtime.dependencies import Now, OpenDatabase, OpenSettings, Random, Reading, Transaction
 from identity_server.runtime.errors import json_response
 from identity_server.runtime.requests import Body, JsonRoute
+from identity_server.runtime.routing import include
 
 keys_router = APIRouter(prefix="/keys", tags=["encryption"], route_class=JsonRoute)
 """Also served under ``/unstable``, where clients and tests of old look for it."""
@@ -173,8 +174,7 @@ async def send_to_device(
     return {}
 
 
-router.include_router(keys_router)
-router.include_router(backups.router)
+include(router, keys_router, backups.router)
 
 
 def _others(database: OpenDatabase, federation: OpenFederation, server_name: str, timeout_ms: int) -> RemoteKeysOfUsers:

@@ -6,10 +6,11 @@ from fastapi import APIRouter
 
 from identity_server import __version__
 from identity_server.homeserver.federation import key_api, membership_api, room_api, transaction_api
+from identity_server.runtime.routing import include
 
 router = APIRouter(tags=["federation"])
 for _part in (key_api, transaction_api, room_api, membership_api):
-    router.include_router(_part.router)
+    include(router, _part.router)
 
 
 @router.get("/_matrix/federation/v1/version")

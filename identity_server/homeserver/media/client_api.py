@@ -17,6 +17,7 @@ from identity_server.homeserver.media.serve import (
 from identity_server.homeserver.media.thumbnails import Method, Wanted
 from identity_server.matrix.errors import NotFound
 from identity_server.runtime.dependencies import Limits, OpenSettings
+from identity_server.runtime.routing import include
 
 UPLOADS = tuple(f"/_matrix/media/{version}/upload" for version in ("v3", "r0", "v1"))
 """Paths whose bodies may be as large as media."""
@@ -176,8 +177,7 @@ async def _thumbnail(
 
 def _media_api(version: str) -> APIRouter:
     versioned = APIRouter(prefix=f"/_matrix/media/{version}")
-    versioned.include_router(upload_router)
-    versioned.include_router(open_router)
+    include(versioned, upload_router, open_router)
     return versioned
 
 

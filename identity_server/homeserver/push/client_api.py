@@ -13,9 +13,10 @@ from identity_server.matrix.errors import InvalidParam
 from identity_server.matrix.identifiers import Text
 from identity_server.runtime.dependencies import Reading, Transaction
 from identity_server.runtime.requests import Body, JsonRoute
+from identity_server.runtime.routing import include
 
 router = APIRouter(tags=["push"], route_class=JsonRoute)
-router.include_router(pushers_router)
+include(router, pushers_router)
 
 Kind = Literal["override", "underride", "sender", "room", "content"]
 RuleID = Annotated[Text, Path(max_length=1024)]

@@ -11,12 +11,13 @@ from identity_server.homeserver.rooms.endpoints import (
     relations,
     reports,
 )
+from identity_server.runtime.routing import include
 
 router = APIRouter()
 for _part in (creation, events, history, membership, discovery, reports):
-    router.include_router(_part.router)
+    include(router, _part.router)
 
 router_v1 = APIRouter()
 """What is younger, and lies under ``v1``."""
 for _router in (relations.router, discovery.router_v1):
-    router_v1.include_router(_router)
+    include(router_v1, _router)

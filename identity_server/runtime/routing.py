@@ -1,0 +1,97 @@
+"""Which route a request goes to, found by the parts of its path.
+
+FastAPI's own ``include_router`` keeps routers inside routers. It makes each route once more for every application, when
+it is first looked at (0.4 s of processor time for the homeserver's), and looks through them one by one for each
+request (up to 0.7 ms). Here the routes stand in one table, and a request costs a few µs.
+"""
+
+from collections.abc import Iterable, Iterator
+from copy import copy
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from fastapi.utils import generate_unique_id
+from starlette.routing import BaseRoute, Match, compile_path
+from starlette.types import Receive, Scope, Send
+
+
+def include(into: APIRouter, *routers: APIRouter) -> None:
+    """Let ``into`` have the routes of ``routers``, under its own prefix, and with its tags."""
+    into.routes.extend(_under(into, route) for route in all_routes(*routers))
+
+
+def all_routes(*routers: APIRouter) -> Iterator[APIRoute]:
+    for router in routers:
+        for route in router.routes:
+            assert isinstance(route, APIRoute), "routers are put together by `include`"
+            yield route
+
+
+def _under(router: APIRouter, route: APIRoute) -> APIRoute:
+    placed = copy(route)
+    placed.tags = [*router.tags, *route.tags]
+    placed.path = router.prefix + route.path
+    placed.path_regex, placed.path_format, placed.param_convertors = compile_path(placed.path)
+    placed.unique_id = placed.operation_id or generate_unique_id(placed)
+    return placed
+
+
+@dataclass
+class _Node:
+    """The routes whose paths begin alike. ``ends``: those that end here; ``rests``: those that take whatever follows;
+    each with its place in the order of all."""
+
+    literals: dict[str, "_Node"] = field(default_factory=dict)
+    parameter: "_Node | None" = None
+    ends: list[tuple[int, APIRoute]] = field(default_factory=list)
+    rests: list[tuple[int, APIRoute]] = field(default_factory=list)
+
+
+class RouteTable(BaseRoute):
+    """Stands for all its routes. Of several that a path matches the first one counts, as ever."""
+
+    def __init__(self, routes: Iterable[APIRoute]) -> None:
+        self.routes = list(routes)
+        self._root = _Node()
+        for number, route in enumerate(self.routes):
+            self._add(number, route)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        best: tuple[Match, Scope] = (Match.NONE, {})
+        for _, route in sorted(_candidates(self._root, scope["path"].split("/")), key=lambda found: found[0]):
+            match, child_scope = route.matches(scope)
+            if match == Match.FULL:
+                return match, child_scope
+            if match == Match.PARTIAL and best[0] == Match.NONE:
+                best = match, child_scope
+        return best
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["route"].handle(scope, receive, send)
+
+    def _add(self, number: int, route: APIRoute) -> None:
+        node = self._root
+        for part in route.path.split("/"):
+            if ":path}" in part:
+                node.rests.append((number, route))
+                return
+            if "{" in part:
+                node.parameter = node = node.parameter or _Node()
+            else:
+                node = node.literals.setdefault(part, _Node())
+        node.ends.append((number, route))
+
+
+def _candidates(node: _Node, parts: list[str], at: int = 0) -> Iterator[tuple[int, APIRoute]]:
+    """The routes that may match; whether they do, their own patterns say."""
+    yield from node.rests
+    if at == len(parts):
+        yield from node.ends
+        return
+    if (literal := node.literals.get(parts[at])) is not None:
+        yield from _candidates(literal, parts, at + 1)
+    if node.parameter is not None:
+        yield from _candidates(node.parameter, parts, at + 1)
