@@ -204,7 +204,7 @@ async def test_the_homeservers_own_account_is_made_anew_when_it_is_lost(both: Bo
         await (await session.connection()).exec_driver_sql("DELETE FROM access_tokens")
     assert (await request_token(both, "/register", send_attempt="2")).status_code == 200
     reserved = await both.client.get(f"{V3}/register/available", params={"username": "_identity"})
-    assert outcome(reserved) == (400, "M_USER_IN_USE")
+    assert outcome(reserved) == (400, "M_INVALID_USERNAME")
 
 
 async def test_an_address_is_added_once_the_password_is_given(both: Both) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.accounts import store
 from identity_server.homeserver.validation.proven import ProvenThreepid
-from identity_server.matrix.errors import InvalidParam, MatrixError, Unauthorized, Unrecognized
+from identity_server.matrix.errors import Forbidden, InvalidParam, MatrixError, Unauthorized, Unrecognized
 from identity_server.matrix.identifiers import Text
 from identity_server.runtime.database import Database
 from identity_server.runtime.requests import Body
@@ -107,7 +107,10 @@ async def pass_dummy(_attempt: Attempt) -> None:
 
 
 async def prove(database: Database, attempt: Attempt | None, wanted: Wanted, *, entropy: Entropy, now_ms: int) -> Proof:
-    """Raises ``AuthenticationNeeded`` until every stage of one of the flows is passed, in its order."""
+    """Raises ``AuthenticationNeeded`` until every stage of one of the flows is passed, in its order.
+
+    Raises ``Forbidden`` for a session that was begun for something else.
+    """
     session_id = attempt.session if attempt else None
     failure: MatrixError | None = None
     kept = await _kept(database, session_id, wanted.operation, now_ms) if session_id else None
@@ -138,10 +141,13 @@ async def finish(session: AsyncSession, proof: Proof) -> None:
 
 async def _kept(database: Database, session_id: str, operation: str, now_ms: int) -> Proof | None:
     async with database.reading() as session:
-        row = await store.interactive_session(
-            session, session_id, operation, created_after_ts=now_ms - SESSION_LIFETIME_MS
-        )
-    return Proof(session_id, *row) if row else None
+        found = await store.interactive_session(session, session_id, created_after_ts=now_ms - SESSION_LIFETIME_MS)
+    if found is None:
+        return None
+    began_for, progress = found
+    if began_for != operation:
+        raise Forbidden("The session is for another request")
+    return Proof(session_id, *progress)
 
 
 async def _begin(database: Database, operation: str, entropy: Entropy, now_ms: int) -> str:

@@ -8,6 +8,7 @@ from identity_server.homeserver.accounts import store
 from identity_server.homeserver.accounts.identifiers import refused
 from identity_server.homeserver.accounts.passwords import Passwords
 from identity_server.matrix.errors import Forbidden
+from identity_server.matrix.identifiers import domain_of
 from identity_server.runtime.database import Database
 from identity_server.runtime.rate_limits import RateLimits
 from identity_server.runtime.tokens import Entropy
@@ -50,7 +51,9 @@ async def log_in(
     now_ms: int,
     watchers: DeviceWatchers,
 ) -> dict[str, Any]:
-    """``user_id``, ``access_token``, ``device_id`` and what ``issue_token`` adds for a ``lifetime_ms``.
+    """``user_id``, the deprecated ``home_server``, ``access_token``, ``device_id``.
+
+    And what ``issue_token`` adds for a ``lifetime_ms``.
 
     Raises as ``check_password``.
     """
@@ -64,4 +67,4 @@ async def log_in(
         tokens = await issue_token(
             session, user_id, *device, entropy=entropy, now_ms=now_ms, lifetime_ms=lifetime_ms, watchers=watchers
         )
-    return {"user_id": user_id, **tokens}
+    return {"user_id": user_id, "home_server": domain_of(user_id), **tokens}

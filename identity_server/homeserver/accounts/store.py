@@ -108,16 +108,15 @@ async def add_interactive_session(session: AsyncSession, session_id: str, operat
 
 
 async def interactive_session(
-    session: AsyncSession, session_id: str, operation: str, *, created_after_ts: int
-) -> Progress | None:
-    """None if there is no such session, or it was made for something else, or before ``created_after_ts``."""
-    statement = select(InteractiveSession.completed, InteractiveSession.proven).where(
+    session: AsyncSession, session_id: str, *, created_after_ts: int
+) -> tuple[str, Progress] | None:
+    """What the session is for, and how far it is; None if there is none, or it was made before ``created_after_ts``."""
+    statement = select(InteractiveSession.operation, InteractiveSession.completed, InteractiveSession.proven).where(
         InteractiveSession.session_id == session_id,
-        InteractiveSession.operation == operation,
         InteractiveSession.created_ts > created_after_ts,
     )
     row = (await session.execute(statement)).one_or_none()
-    return _progress(row.completed, row.proven) if row else None
+    return (row.operation, _progress(row.completed, row.proven)) if row else None
 
 
 async def complete_stage(

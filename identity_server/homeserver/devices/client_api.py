@@ -99,17 +99,19 @@ async def who_is(user_id: str, user: CurrentUser, session: Reading, last_seen: O
 
 
 def _connections(device: dict[str, Any]) -> list[dict[str, Any]]:
-    if device["last_seen_ts"] is None:
+    if "last_seen_ts" not in device:
         return []
-    return [{"ip": device["last_seen_ip"], "last_seen": device["last_seen_ts"]}]
+    return [{"ip": device.get("last_seen_ip"), "last_seen": device["last_seen_ts"]}]
 
 
 def _described(device: Device, last_seen: LastSeen) -> dict[str, Any]:
     pending = last_seen.pending(device.user_id, device.device_id)
     seen_ts, seen_ip = pending or (device.last_seen_ts, device.last_seen_ip)
-    return {
+    described = {
         "device_id": device.device_id,
+        "user_id": device.user_id,  # not in the specification, yet clients and their tests have come to expect it
         "display_name": device.display_name,
         "last_seen_ts": seen_ts,
         "last_seen_ip": seen_ip,
     }
+    return {name: value for name, value in described.items() if value is not None}

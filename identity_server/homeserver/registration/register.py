@@ -10,10 +10,9 @@ from identity_server.homeserver.access.removal import DeviceWatchers
 from identity_server.homeserver.accounts import store
 from identity_server.homeserver.accounts.interactive import Attempt, Wanted, finish, prove
 from identity_server.homeserver.accounts.passwords import Passwords, hash_new
-from identity_server.homeserver.accounts.user_ids import user_id_for
+from identity_server.homeserver.accounts.user_ids import InvalidUsername, user_id_for
 from identity_server.homeserver.profiles import store as profiles
 from identity_server.homeserver.profiles.fields import DISPLAYNAME
-from identity_server.homeserver.validation.own_account import RESERVED_LOCALPART
 from identity_server.matrix.errors import MatrixError, ThreepidInUse
 from identity_server.runtime.database import Database
 from identity_server.runtime.tokens import Entropy
@@ -26,8 +25,10 @@ class UserInUse(MatrixError):
 
 
 async def check_free(session: AsyncSession, user_id: str) -> None:
-    """Raises ``UserInUse``."""
-    if user_id.startswith(f"@{RESERVED_LOCALPART}:") or await store.is_taken(session, user_id):
+    """Raises ``UserInUse``, and ``InvalidUsername`` for what is left to application services and this server itself."""
+    if user_id.startswith("@_"):
+        raise InvalidUsername("A username does not begin with an underscore")
+    if await store.is_taken(session, user_id):
         raise UserInUse("The desired user ID is already taken")
 
 
@@ -46,8 +47,9 @@ async def register_account(
     now_ms: int,
     watchers: DeviceWatchers,
 ) -> dict[str, Any]:
-    """``user_id``; also what ``issue_token`` gives if a ``device`` (ID, display name) is to be logged in.
+    """``user_id`` and the deprecated ``home_server``.
 
+    Also what ``issue_token`` gives if a ``device`` (ID, display name) is to be logged in.
     Addresses that were proven on the way belong to the account. Raises ``InvalidUsername``, ``UserInUse``,
     ``MissingParam``, ``WeakPassword``, ``AuthenticationNeeded``, ``ThreepidInUse``.
     """
@@ -75,4 +77,4 @@ async def register_account(
                 session, user_id, *device, entropy=entropy, now_ms=now_ms, lifetime_ms=lifetime_ms, watchers=watchers
             )
         )
-    return {"user_id": user_id, **login}
+    return {"user_id": user_id, "home_server": server_name, **login}
