@@ -20,6 +20,7 @@ import httpx
 import orjson
 
 from identity_server.matrix.http import Answer, Endpoint, TooMuch, Unreachable
+from identity_server.runtime.tls import connecting_context
 from identity_server.settings import FederationSettings
 
 _MAX_CONNECTIONS = 500
@@ -57,7 +58,7 @@ class SafeHttp:
     def __init__(self, settings: FederationSettings, tls: ssl.SSLContext | None = None) -> None:
         self._timeout_seconds = settings.timeout / 1000
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls or _ssl_context(settings),
+            ssl_context=tls or connecting_context(settings.ca_file, is_verifying=settings.verify_certificates),
             max_connections=_MAX_CONNECTIONS,
             max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
             keepalive_expiry=_KEEP_ALIVE_SECONDS,
@@ -231,14 +232,3 @@ async def _resolve(name: str, port: int) -> list[IPAddress]:
         raise httpcore.ConnectError("cannot be resolved") from error
     addresses = [ipaddress.ip_address(sockaddr[0]) for *_, sockaddr in found]
     return [getattr(address, "ipv4_mapped", None) or address for address in addresses]
-
-
-def _ssl_context(settings: FederationSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.hostname_checks_common_name = False  # RFC 6125: the subject alternative names say it
-    if settings.ca_file:
-        context.load_verify_locations(settings.ca_file)
-    if not settings.verify_certificates:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -12,7 +12,6 @@ this same machine.
 """
 
 import asyncio
-import ssl
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,6 +24,7 @@ from aiosmtplib import SMTP, SMTPException, SMTPRecipientRefused, SMTPResponseEx
 
 from identity_server.identity.delivery.mail import Mail
 from identity_server.matrix.errors import EmailSendError
+from identity_server.runtime.tls import connecting_context
 
 log = structlog.get_logger(__name__)
 
@@ -86,12 +86,8 @@ class SmtpConnections:
         self._ehlo_name = ehlo_name
         self._timeout_seconds = timeout_ms / 1000
         self._idle_seconds = idle_seconds
-        self._verifying = ssl.create_default_context()
-        if ca_file is not None:
-            self._verifying.load_verify_locations(ca_file)
-        self._unverifying = ssl.create_default_context()
-        self._unverifying.check_hostname = False
-        self._unverifying.verify_mode = ssl.CERT_NONE
+        self._verifying = connecting_context(ca_file)
+        self._unverifying = connecting_context(is_verifying=False)
         self._slots = asyncio.Semaphore(max_connections)
         # Servers check recipients while we wait, some for long: one domain whose own server stalls may hold most of
         # the connections, but never all of them.
