@@ -10,6 +10,8 @@ from identity_server.matrix.identifiers import domain_of
 
 MAX_BYTES = 65_536
 MAX_FIELD_BYTES = 255
+MAX_NESTING = 240
+"""What is told of it, to clients and to servers, is nested a little deeper, and JSON can be written up to 254."""
 MAX_PREV_EVENTS = 20
 MAX_AUTH_EVENTS = 10
 
@@ -45,6 +47,8 @@ def check_format(pdu: Mapping[str, Any], version: RoomVersion) -> None:
         raise InvalidEvent(f"The event has no canonical JSON: {error}") from error
     if len(encoded) > MAX_BYTES:
         raise EventTooLarge("The event is larger than 65536 bytes")
+    if encoded.count(b"{") + encoded.count(b"[") > MAX_NESTING and nesting(pdu) > MAX_NESTING:
+        raise InvalidEvent("The event is nested too deeply")
     _check_identifiers(pdu, version)
     _check_integer(pdu, "origin_server_ts", -LARGEST_INTEGER)
     _check_integer(pdu, "depth", 0)
@@ -56,6 +60,20 @@ def check_format(pdu: Mapping[str, Any], version: RoomVersion) -> None:
     if not isinstance(hashes, dict) or not isinstance(hashes.get("sha256"), str):
         raise InvalidEvent("hashes must hold a sha256")
     _check_signatures(pdu.get("signatures"))
+
+
+def nesting(value: Any) -> int:
+    """How many objects and lists stand around the innermost value."""
+    deepest, level = 0, [value]
+    while level:
+        level = [
+            inner
+            for item in level
+            if isinstance(item, (Mapping, list))
+            for inner in (item.values() if isinstance(item, Mapping) else item)
+        ]
+        deepest += 1
+    return deepest - 1
 
 
 def _check_identifiers(pdu: Mapping[str, Any], version: RoomVersion) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from identity_server.homeserver.events.power_levels import DEFAULTS
+from identity_server.homeserver.events.event import CREATE
+from identity_server.homeserver.events.power_levels import DEFAULTS, creators, read_level
+from identity_server.homeserver.events.versions import RoomVersion
 from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.build import Draft
 from identity_server.homeserver.timeline.relations import ANNOTATION, THREAD, is_annotated, relation
@@ -23,7 +25,7 @@ class DuplicateAnnotation(MatrixError):
     errcode = "M_DUPLICATE_ANNOTATION"
 
 
-def check_content(draft: Draft, server_name: str) -> None:
+def check_content(draft: Draft, server_name: str, version: RoomVersion) -> None:
     """Raises ``BadJson`` and ``InvalidParam``."""
     if draft.state_key is None:
         return
@@ -32,7 +34,7 @@ def check_content(draft: Draft, server_name: str) -> None:
         raise BadJson(f"{_TEXTS[draft.type]} is a string")
     match draft.type:
         case "m.room.power_levels":
-            check_power_levels(content)
+            check_power_levels(content, version)
         case "m.room.member" if content.get("membership") not in MEMBERSHIPS:
             raise BadJson("membership is one of " + ", ".join(MEMBERSHIPS))
         case "m.room.tombstone":
@@ -43,22 +45,31 @@ def check_content(draft: Draft, server_name: str) -> None:
             raise InvalidParam("The access control list would shut out your own server")
 
 
-def check_power_levels(content: Mapping[str, Any]) -> None:
+def check_power_levels(content: Mapping[str, Any], version: RoomVersion) -> None:
     """Raises ``BadJson`` for what is no level: an integer, in older rooms also a string of digits."""
     for name in DEFAULTS:
-        _check_level(name, content.get(name, 0))
+        _check_level(name, content.get(name, 0), version)
     for name in _LEVELS_BY_NAME:
         levels = content.get(name, {})
         if not isinstance(levels, Mapping):
             raise BadJson(f"{name} of the power levels is an object")
         for key, level in levels.items():
-            _check_level(f"{name}.{key}", level)
+            _check_level(f"{name}.{key}", level, version)
 
 
-def _check_level(name: str, level: Any) -> None:
-    if isinstance(level, str) and level.strip().lstrip("+-").isdecimal() and len(level) < 20:
+async def check_creators(session: AsyncSession, draft: Draft) -> None:
+    """Raises ``InvalidParam`` for levels of creators who have all power anyway: a mistake rather than a trespass."""
+    users = draft.content.get("users")
+    if draft.type != "m.room.power_levels" or not isinstance(users, Mapping):
         return
-    if not isinstance(level, int) or isinstance(level, bool) or abs(level) > LARGEST_INTEGER:
+    create = await store.state_event(session, draft.room_id, *CREATE)
+    if create and create.version.privileged_creators and creators(create) & users.keys():
+        raise InvalidParam("The creators of the room have no power level of their own")
+
+
+def _check_level(name: str, level: Any, version: RoomVersion) -> None:
+    read = read_level(level, version)
+    if read is None or abs(read) > LARGEST_INTEGER:
         raise BadJson(f"{name} of the power levels is an integer")
 
 

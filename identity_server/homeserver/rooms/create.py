@@ -62,7 +62,7 @@ async def create_room(
         check_alias(plan.alias)
         if await aliases.find_alias(session, plan.alias) is not None:
             raise RoomInUse("Room alias already taken")
-    check_power_levels(plan.power_levels)
+    check_power_levels(plan.power_levels, plan.version)
     created = await start_room(
         session,
         timeline,
@@ -79,7 +79,7 @@ async def create_room(
         raise RoomInUse("Room alias already taken")
     for event_type, state_key, content in _state_events(creator, plan):
         draft = Draft(room_id, event_type, creator, content, state_key=state_key)
-        check_content(draft, timeline.server_name)
+        check_content(draft, timeline.server_name, plan.version)
         try:
             await send_event(session, timeline, draft, now_ms=now_ms)
         except NotAllowed as error:

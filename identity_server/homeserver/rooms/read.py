@@ -92,11 +92,11 @@ async def members_of(
 
 
 async def joined_members(session: AsyncSession, room_id: str, user_id: str) -> dict[str, dict[str, Any]]:
-    """``display_name`` and ``avatar_url`` by user ID, where they have one. Raises ``Forbidden``."""
+    """``display_name`` and ``avatar_url`` by user ID: null for what they do not have. Raises ``Forbidden``."""
     await require_joined(session, room_id, user_id)
     found: dict[str, dict[str, Any]] = {}
     for (_, member), event in (await store.current_state(session, room_id, [MEMBER])).items():
         if event.membership == store.JOIN:
             about = {"display_name": event.content.get("displayname"), "avatar_url": event.content.get("avatar_url")}
-            found[member] = {name: value for name, value in about.items() if isinstance(value, str)}
+            found[member] = {name: value if isinstance(value, str) else None for name, value in about.items()}
     return found

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.access.current import Requester
-from identity_server.homeserver.rooms.checks import check_content, check_relation
+from identity_server.homeserver.rooms.checks import check_content, check_creators, check_relation
 from identity_server.homeserver.timeline.build import Draft
 from identity_server.homeserver.timeline.redactions import REDACTION
 from identity_server.homeserver.timeline.room import lock_room
@@ -20,7 +20,7 @@ async def send_message(
     room_id: str,
     event_type: str,
     content: dict[str, Any],
-    transaction_id: str,
+    transaction_id: str | None,
     *,
     now_ms: int,
 ) -> str:
@@ -32,7 +32,7 @@ async def send_message(
         user.user_id,
         content,
         redacts=redacts if isinstance(redacts, str) else None,
-        sent_by=(user.device_id, transaction_id),
+        sent_by=_sent_by(user, transaction_id),
     )
     if "m.relates_to" in content:
         await lock_room(session, room_id)
@@ -50,12 +50,12 @@ async def send_redaction(
     room_id: str,
     event_id: str,
     content: dict[str, Any],
-    transaction_id: str,
+    transaction_id: str | None,
     *,
     now_ms: int,
 ) -> str:
     """The event ID of the redaction; the same for the same transaction ID."""
-    sent_by = (user.device_id, transaction_id)
+    sent_by = _sent_by(user, transaction_id)
     draft = Draft(room_id, REDACTION, user.user_id, content, redacts=event_id, sent_by=sent_by)
     return (await send_event(session, timeline, draft, now_ms=now_ms)).event_id
 
@@ -73,5 +73,11 @@ async def send_state(
     """The event ID; that of the present event if it says the same. Memberships go through ``membership.py``."""
     event_type, state_key = key
     draft = Draft(room_id, event_type, user_id, content, state_key=state_key)
-    check_content(draft, timeline.server_name)
+    room = await lock_room(session, room_id)
+    check_content(draft, timeline.server_name, room.version)
+    await check_creators(session, draft)
     return (await send_event(session, timeline, draft, now_ms=now_ms)).event_id
+
+
+def _sent_by(user: Requester, transaction_id: str | None) -> tuple[str, str] | None:
+    return None if transaction_id is None else (user.device_id, transaction_id)

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from identity_server.runtime.clock import FakeClock
+from tests.homeserver.conftest import bearing
 from tests.homeserver.rooms.conftest import V1, V3, Meet, Person, bodies, outcome
 
 
@@ -13,6 +14,8 @@ async def test_a_room_begins_in_the_order_that_is_written(alice: Person) -> None
         name="The Grand Duke Pub",
         topic="All about happy hour",
         creation_content={"m.federate": False},
+        invite=None,
+        is_direct=None,
         initial_state=[{"type": "m.room.guest_access", "content": {"guest_access": "can_join"}}],
     )
     events = (await alice.messages(room_id, dir="f", limit=50))["chunk"]
@@ -456,6 +459,7 @@ async def test_rooms_that_cannot_be_are_refused(alice: Person) -> None:
         ({"room_alias_name": "taken"}, "M_ROOM_IN_USE"),
         ({"invite": ["bob"]}, "M_INVALID_PARAM"),
         ({"preset": "nice"}, "M_INVALID_PARAM"),
+        ({"power_level_content_override": {"ban": "50"}}, "M_BAD_JSON"),
         ({"power_level_content_override": {"users": {alice.user_id: 100}}}, "M_INVALID_ROOM_STATE"),
         ({"room_version": "10", "power_level_content_override": {"users": {}}, "name": "x"}, "M_INVALID_ROOM_STATE"),
     ):
@@ -473,3 +477,17 @@ async def test_what_offends_is_reported(alice: Person, bob: Person) -> None:
     assert await bob.do("POST", f"/rooms/{room_id}/report", {"reason": "rude"}) == {}
     assert outcome(await bob.ask("POST", "/rooms/!no:hs.test/report", {"reason": "x"})) == (404, "M_NOT_FOUND")
     assert await bob.do("POST", "/users/@alice:hs.test/report", {"reason": "rude"}) == {}
+
+
+async def test_no_event_is_nested_so_deeply_that_it_cannot_be_told(alice: Person) -> None:
+    room_id = await alice.create_room()
+    path = f"{V3}/rooms/{room_id}/send/m.deep"
+
+    async def send(depth: int) -> int:
+        body = '{"a":' * depth + "1" + "}" * depth
+        sent = await alice.client.put(f"{path}/{depth}", content=body, headers=bearing(alice.login))
+        return sent.status_code
+
+    assert [await send(depth) for depth in (239, 240, 300, 5000)] == [200, 400, 400, 400]
+    for told in (f"/rooms/{room_id}/messages?dir=b", "/sync"):
+        assert (await alice.ask("GET", told)).status_code == 200

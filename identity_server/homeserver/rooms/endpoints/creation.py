@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from identity_server.homeserver.access.current import CurrentUser
 from identity_server.homeserver.events.versions import DEFAULT_VERSION, room_version
@@ -42,6 +42,12 @@ class Wish(Body):
     preset: Literal["private_chat", "public_chat", "trusted_private_chat"] | None = None
     is_direct: bool = False
     power_level_content_override: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, body: dict[str, Any]) -> dict[str, Any]:
+        """Some clients say of everything that they do not wish that it is null."""
+        return {name: value for name, value in body.items() if value is not None}
 
     def plan(self, server_name: str) -> Plan:
         """Raises ``BadJson``, ``InvalidParam`` and ``UnsupportedRoomVersion``."""

@@ -124,6 +124,34 @@ async def put_message(
     return {"event_id": event_id}
 
 
+@router.post("/rooms/{room_id}/send/{event_type}")
+async def post_message(
+    room_id: RoomID,
+    event_type: Text,
+    body: dict[str, Any],
+    user: CurrentUser,
+    session: Transaction,
+    timeline: OpenTimeline,
+    now_ms: Now,
+) -> dict[str, Any]:
+    """Without a transaction ID: how clients sent events before the specification, and how some tests still do."""
+    return {"event_id": await send_message(session, timeline, user, room_id, event_type, body, None, now_ms=now_ms)}
+
+
+@router.post("/rooms/{room_id}/redact/{event_id}")
+async def post_redaction(
+    room_id: RoomID,
+    event_id: Text,
+    body: dict[str, Any],
+    user: CurrentUser,
+    session: Transaction,
+    timeline: OpenTimeline,
+    now_ms: Now,
+) -> dict[str, Any]:
+    """Without a transaction ID, likewise."""
+    return {"event_id": await send_redaction(session, timeline, user, room_id, event_id, body, None, now_ms=now_ms)}
+
+
 @router.put("/rooms/{room_id}/redact/{event_id}/{txn_id:path}")
 async def put_redaction(
     room_id: RoomID,

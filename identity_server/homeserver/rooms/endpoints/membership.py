@@ -11,6 +11,7 @@ from identity_server.homeserver.rooms.membership import OpenMembers
 from identity_server.homeserver.threepids.invite import ThreepidInvitation
 from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.timeline import OpenTimeline
+from identity_server.homeserver.typing.typing import OpenTyping
 from identity_server.matrix.errors import MissingParam
 from identity_server.matrix.identifiers import RoomID, Text
 from identity_server.runtime.dependencies import Now, Reading, Transaction
@@ -114,24 +115,41 @@ async def forget(room_id: RoomID, user: CurrentUser, session: Transaction) -> di
 
 
 @router.post("/rooms/{room_id}/leave")
-async def leave(room_id: RoomID, body: Reason, user: CurrentUser, members: OpenMembers) -> dict[str, Any]:
+async def leave(
+    room_id: RoomID, body: Reason, user: CurrentUser, members: OpenMembers, typing: OpenTyping
+) -> dict[str, Any]:
     await members.leave(user.user_id, room_id, body.content)
+    typing.stop(room_id, user.user_id)
     return {}
 
 
 @router.post("/rooms/{room_id}/kick")
 async def kick(
-    room_id: RoomID, body: Target, user: CurrentUser, session: Transaction, timeline: OpenTimeline, now_ms: Now
+    room_id: RoomID,
+    body: Target,
+    user: CurrentUser,
+    session: Transaction,
+    timeline: OpenTimeline,
+    typing: OpenTyping,
+    now_ms: Now,
 ) -> dict[str, Any]:
     await here.kick(session, timeline, room_id, user.user_id, body.user_id, body.content, now_ms=now_ms)
+    typing.stop(room_id, body.user_id)
     return {}
 
 
 @router.post("/rooms/{room_id}/ban")
 async def ban(
-    room_id: RoomID, body: Target, user: CurrentUser, session: Transaction, timeline: OpenTimeline, now_ms: Now
+    room_id: RoomID,
+    body: Target,
+    user: CurrentUser,
+    session: Transaction,
+    timeline: OpenTimeline,
+    typing: OpenTyping,
+    now_ms: Now,
 ) -> dict[str, Any]:
     await here.ban(session, timeline, room_id, user.user_id, body.user_id, body.content, now_ms=now_ms)
+    typing.stop(room_id, body.user_id)
     return {}
 
 
