@@ -9,7 +9,6 @@ from pathlib import Path
 import structlog
 
 from tests.homeserver.federation.partition import open_partition
-from tests.homeserver.federation.servers import until
 
 
 async def play(seed: int) -> str | None:
@@ -19,7 +18,7 @@ async def play(seed: int) -> str | None:
             await partition.gather()
             await partition.disturb()
             try:
-                await until(partition.is_same)
+                await partition.come_to_rest()
             except TimeoutError:
                 return await partition.difference()
     return None

@@ -12,8 +12,9 @@ from identity_server.homeserver.events.auth_rules import NotAllowed
 from identity_server.homeserver.events.event import Event
 from identity_server.homeserver.events.versions import RoomVersion, room_version
 from identity_server.homeserver.federation.checks import in_order
+from identity_server.homeserver.federation.outcomes import Dropped, MissingAncestors
 from identity_server.homeserver.federation.outliers import keep_outliers
-from identity_server.homeserver.federation.receive import Dropped, Ends, MissingAncestors, Receiver
+from identity_server.homeserver.federation.receive import Ends, Receiver
 from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.append import append
 from identity_server.homeserver.timeline.history import backward_extremities

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from identity_server.homeserver.events.event import Event
 from identity_server.homeserver.federation.fetch import Fetch
+from identity_server.homeserver.federation.outcomes import NotNow, is_passing
 from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.room import EXTREMITIES
 from identity_server.homeserver.timeline.stored import EVENTS, OUTLIER
@@ -30,11 +31,18 @@ class Gap(NamedTuple):
 
 
 async def collect_gap(
-    database: Database, fetch: Fetch, server_name: str, event: Event, *, most_seconds: float = _MOST_SECONDS
+    database: Database,
+    fetch: Fetch,
+    server_name: str,
+    event: Event,
+    *,
+    most_seconds: float = _MOST_SECONDS,
+    patient: bool = False,
 ) -> Gap:
     """What is missing before ``event``: a thousand events at most, and as far as ``server_name`` tells them.
 
     Not what is from before we came to the room: taken for news, its old state would become a branch of the present.
+    If it is ``patient`` it raises ``NotNow`` where the server does not answer.
     """
     until = asyncio.get_running_loop().time() + most_seconds
     collected: dict[str, Event] = {}
@@ -56,7 +64,9 @@ async def collect_gap(
             break
         try:
             found = await asks[0](fetch, server_name, event, collected, unknown, ends, min_depth)
-        except (Unreachable, Refused):
+        except (Unreachable, Refused) as error:
+            if patient and is_passing(error):
+                raise NotNow("What came before the event could not be had") from error
             found = {}
         new = {
             event_id: one

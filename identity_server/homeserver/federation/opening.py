@@ -12,6 +12,7 @@ from identity_server.homeserver.federation.handshakes import Handshakes
 from identity_server.homeserver.federation.invited import Invitations
 from identity_server.homeserver.federation.joins import RemoteRooms
 from identity_server.homeserver.federation.keyring import KeyRing
+from identity_server.homeserver.federation.later import Later
 from identity_server.homeserver.federation.receive import Receiver
 from identity_server.homeserver.federation.sender import Sender
 from identity_server.homeserver.federation.transactions import Transactions
@@ -47,15 +48,16 @@ async def open_with_others(
         key_ring = KeyRing(database, calls, timeline.keys, now_ms=clock.now_ms, notaries=settings.trusted_key_servers)
         sender = Sender(database, timeline.streams, calls, clock, holder=entropy.token(_HOLDER_LENGTH))
         receiver = Receiver(database, timeline, Fetch(calls, key_ring))
+        later = Later(receiver)
         if background:
-            await stack.enter_async_context(running(sender.run_forever))
+            await stack.enter_async_context(running(sender.run_forever, later.run_forever))
         yield {
             "http": network.http,
             "federation_calls": calls,
             "key_ring": key_ring,
             "federation_sender": sender,
             "receiver": receiver,
-            "transactions": Transactions(database, clock, receiver, edus),
+            "transactions": Transactions(database, clock, receiver, edus, later),
             "handshakes": Handshakes(receiver),
             "invitations": Invitations(receiver),
             "remote_rooms": RemoteRooms(receiver, clock),

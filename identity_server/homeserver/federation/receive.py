@@ -5,6 +5,7 @@ takes several transactions; each leaves what is true on its own.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from identity_server.homeserver.federation.acl import check_acl
 from identity_server.homeserver.federation.checks import BadSignature, check_event, in_order
 from identity_server.homeserver.federation.fetch import Fetch
 from identity_server.homeserver.federation.gap import collect_gap
+from identity_server.homeserver.federation.outcomes import Dropped, MissingAncestors, NotNow, Passing, is_passing
 from identity_server.homeserver.federation.outliers import check_by_auth_events, cited_ids, keep_outliers
 from identity_server.homeserver.federation.state_at import learn_state_after
 from identity_server.homeserver.timeline import store
@@ -45,14 +47,6 @@ _OTHERS_TO_ASK = 3
 _GAPS_AT_ONCE = 4
 
 
-class Dropped(Exception):
-    """The event is not taken, for the reason given; it may be sent again."""
-
-
-class MissingAncestors(LookupError):
-    """Something that the event refers to is not known here."""
-
-
 @dataclass
 class Ends:
     """What was learnt of parents that we do not have ourselves: the state groups after them, by event ID."""
@@ -69,9 +63,12 @@ class Receiver:
     """Held by whoever is just coming into a room: what is sent of it waits until then."""
     _gaps: WeakValueDictionary[str, asyncio.Semaphore] = field(default_factory=WeakValueDictionary)
 
-    async def receive(self, origin: str, room_id: str, pdus: Sequence[Any]) -> list[str | None]:
+    async def receive(
+        self, origin: str, room_id: str, pdus: Sequence[Any], *, patient: bool = False
+    ) -> list[str | None]:
         """Take the events that ``origin`` sent of one room; for each, what was wrong with it.
 
+        ``patient``: what a server does not answer just now is worth waiting for; then it says ``Passing``.
         Raises ``NotFound`` if we are not in the room, ``Forbidden`` if the room keeps ``origin`` out.
         """
         version = await self._version(origin, room_id)
@@ -86,11 +83,16 @@ class Receiver:
                 errors.append(None)
             except (InvalidEvent, BadSignature, Dropped) as error:
                 errors.append(str(error))
-        outcomes = {event.event_id: error for event, error in zip(lot, await self.take(origin, lot), strict=True)}
+        outcomes = {
+            event.event_id: error
+            for event, error in zip(lot, await self.take(origin, lot, patient=patient), strict=True)
+        }
         taken = iter(lot)
         return [error or outcomes[next(taken).event_id] for error in errors]
 
-    async def take(self, origin: str, events: Sequence[Event], *, relayed: bool = False) -> list[str | None]:
+    async def take(
+        self, origin: str, events: Sequence[Event], *, relayed: bool = False, patient: bool = False
+    ) -> list[str | None]:
         """Take events that passed checks 1 to 3; for each, why it was not accepted.
 
         ``relayed``: they come through us into the room, and the others are to hear of them from us.
@@ -99,8 +101,11 @@ class Receiver:
         for start in range(0, len(events), _LOT):
             lot = events[start : start + _LOT]
             waiting = await self._append_those_ready(lot, errors, relayed)
-            for event in waiting:
-                errors[event.event_id] = await self._take_with_ancestors(origin, event, relayed)
+            while waiting:
+                event, *others = waiting
+                errors[event.event_id] = await self._take_with_ancestors(origin, event, relayed, patient)
+                # Often the others waited for the same.
+                waiting = await self._append_those_ready(others, errors, relayed) if others else []
         return [errors[event.event_id] for event in events]
 
     async def _version(self, origin: str, room_id: str) -> RoomVersion:
@@ -129,34 +134,36 @@ class Receiver:
                     errors[event.event_id] = "The event could not be taken"
         return waiting
 
-    async def _take_with_ancestors(self, origin: str, event: Event, relayed: bool) -> str | None:
+    async def _take_with_ancestors(self, origin: str, event: Event, relayed: bool, patient: bool) -> str | None:
         gaps = self._gaps.setdefault(origin, asyncio.Semaphore(_GAPS_AT_ONCE))
         async with gaps:
             try:
                 await self.have_auth_events(origin, event)
+                if (refused := await self._rejected_at_once(event)) is not None:
+                    return refused
+                gap = await collect_gap(self.database, self.fetch, origin, event, patient=patient)
+                for earlier in in_order(gap.events):
+                    with contextlib.suppress(Dropped):  # the next may do without
+                        await self._take_upon_told_state(origin, earlier)
+                return await self._take_upon_told_state(origin, event, relayed)
+            except NotNow as error:
+                return Passing(error) if patient else str(error)
             except Dropped as error:
                 return str(error)
-            if (refused := await self._rejected_at_once(event)) is not None:
-                return refused
-            gap = await collect_gap(self.database, self.fetch, origin, event)
-            for earlier in in_order(gap.events):
-                # Whatever becomes of it, the next may do without.
-                await self._take_upon_told_state(origin, earlier)
-            return await self._take_upon_told_state(origin, event, relayed)
 
     async def _take_upon_told_state(self, origin: str, event: Event, relayed: bool = False) -> str | None:
-        """Take the event even if we do not know its parents: then by the state that others say was after them."""
+        """Take the event even if we do not know its parents: then by the state that others say was after them.
+
+        Raises ``Dropped``.
+        """
         ends = Ends()
         for _ in range(2):
             try:
                 async with self.database.transaction() as session:
                     return await self._append(session, event, ends, relayed)
             except MissingAncestors:
-                try:
-                    await self.have_auth_events(origin, event)
-                    await self.learn_states(origin, event, ends)
-                except Dropped as error:
-                    return str(error)
+                await self.have_auth_events(origin, event)
+                await self.learn_states(origin, event, ends)
             except (MatrixError, SQLAlchemyError) as error:
                 log.warning("event could not be taken", exc_info=error)
                 break
@@ -166,11 +173,12 @@ class Receiver:
         """Raises ``Dropped`` if they are not to be had."""
         if not await self._unknown(cited_ids(event)):
             return
+        failure: type[Dropped] = Dropped
         try:
             chain = await self.fetch.auth_chain(origin, event.room_id, event.version, event.event_id)
             await keep_outliers(self.database, chain)
-        except (Unreachable, Refused):
-            pass
+        except (Unreachable, Refused) as error:
+            failure = NotNow if is_passing(error) else Dropped
         missing = await self._unknown(cited_ids(event))
         for _ in range(_OTHERS_TO_ASK):
             if not missing:
@@ -182,7 +190,7 @@ class Receiver:
             await keep_outliers(self.database, found)
             missing = await self._unknown(cited_ids(event))
         if missing:
-            raise Dropped("The event's auth events could not be had")
+            raise failure("The event's auth events could not be had")
 
     async def _unknown(self, event_ids: Collection[str]) -> set[str]:
         async with self.database.reading() as session:
@@ -215,14 +223,15 @@ class Receiver:
             ends.groups[parent] = await self._learn_state(event, parent, [origin, *others])
 
     async def _learn_state(self, event: Event, parent: str, servers: Iterable[str]) -> int:
+        failure: type[Dropped] = Dropped
         for server_name in servers:
             try:
                 return await learn_state_after(
                     self.database, self.timeline, self.fetch, server_name, event.room_id, event.version, parent
                 )
-            except (Unreachable, Refused):
-                continue
-        raise Dropped("The state before the event could not be had")
+            except (Unreachable, Refused) as error:
+                failure = NotNow if is_passing(error) else failure
+        raise failure("The state before the event could not be had")
 
     async def _append(self, session: AsyncSession, event: Event, ends: Ends, relayed: bool) -> str | None:
         """Checks 4 to 6, and the event stands in its room; why it is not accepted. Raises ``MissingAncestors``."""

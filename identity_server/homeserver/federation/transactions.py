@@ -20,8 +20,10 @@ from identity_server.homeserver.events.format import InvalidEvent
 from identity_server.homeserver.events.hashing import event_id
 from identity_server.homeserver.events.versions import VERSIONS
 from identity_server.homeserver.federation.edus import Edus
+from identity_server.homeserver.federation.later import Later
 from identity_server.homeserver.federation.models import ReceivedTransaction
 from identity_server.homeserver.federation.outbox import MAX_EDUS, MAX_PDUS
+from identity_server.homeserver.federation.outcomes import Passing
 from identity_server.homeserver.federation.receive import Receiver
 from identity_server.homeserver.federation.withdrawn import take_outside
 from identity_server.homeserver.timeline.store import find_room
@@ -46,6 +48,7 @@ class Transactions:
     clock: Clock
     receiver: Receiver
     edus: Edus
+    later: Later
     _flights: SingleFlight[tuple[str, str], dict[str, Any]] = field(default_factory=SingleFlight)
 
     async def take(self, origin: str, transaction_id: str, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +114,7 @@ class Transactions:
             room = await find_room(session, room_id)
         named = [(_event_id(pdu, room.version if room else None), pdu) for pdu in pdus]
         try:
-            errors = await self.receiver.receive(origin, room_id, pdus)
+            errors = await self._take_or_keep(origin, room_id, pdus)
         except NotFound:
             errors = [await take_outside(self.receiver, origin, room_id, pdu) for pdu in pdus]
         except MatrixError as error:
@@ -124,6 +127,14 @@ class Transactions:
             for (name, _), error in zip(named, errors, strict=True)
             if name is not None
         }
+
+    async def _take_or_keep(self, origin: str, room_id: str, pdus: Sequence[Any]) -> list[str | None]:
+        """What cannot be taken just now is kept for later; then it is ours to see to."""
+        errors = await self.receiver.receive(origin, room_id, pdus, patient=True)
+        for number, error in enumerate(errors):
+            if isinstance(error, Passing) and self.later.put(origin, room_id, pdus[number]):
+                errors[number] = None
+        return errors
 
     async def _take_edu(self, session: AsyncSession, origin: str, edu: Any) -> None:
         if not isinstance(edu, dict) or not isinstance(edu.get("content"), dict):

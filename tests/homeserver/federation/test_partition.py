@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.homeserver.federation.partition import open_partition
-from tests.homeserver.federation.servers import until
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -17,7 +16,7 @@ async def test_servers_that_lost_each_other_agree_once_they_meet_again(tmp_path:
         await play.gather()
         await play.disturb()
         try:
-            await until(play.is_same)
+            await play.come_to_rest()
         except TimeoutError:
             pytest.fail(await play.difference())
         assert play.net.met["lost"] > 0
