@@ -51,6 +51,11 @@ class EventFilter:
             and (self.contains_url is None or self.contains_url == isinstance(event.content.get("url"), str))
         )
 
+    @property
+    def admits_all(self) -> bool:
+        """Whether nothing is sorted out in a room that is admitted."""
+        return self.contains_url is None and not self.conditions()
+
     def admits_room(self, room_id: str) -> bool:
         return _is_in(room_id, self.rooms, self.not_rooms, str.__eq__)
 

@@ -101,11 +101,16 @@ async def thread_roots(
     user has written in or begun.
     """
     latest = func.max(EVENTS.c.position)
+    root = EVENTS.alias()
+    is_here = select(root.c.event_id).where(root.c.event_id == EVENTS.c.relates_to, root.c.room_id == room_id)
     statement = select(EVENTS.c.relates_to, latest).where(
-        EVENTS.c.room_id == room_id, EVENTS.c.relation_type == THREAD, EVENTS.c.position.is_not(None)
+        EVENTS.c.room_id == room_id,
+        EVENTS.c.relation_type == THREAD,
+        EVENTS.c.position.is_not(None),
+        is_here.exists(),
     )
     if participant is not None:
-        reply, root = EVENTS.alias(), EVENTS.alias()
+        reply = EVENTS.alias()
         wrote = select(reply.c.event_id).where(
             reply.c.relates_to == EVENTS.c.relates_to,
             reply.c.relation_type == THREAD,

@@ -37,7 +37,7 @@ async def test_a_room_begins_in_the_order_that_is_written(alice: Person) -> None
     assert (await alice.do("GET", "/joined_rooms"))["joined_rooms"] == [room_id]
 
 
-@pytest.mark.parametrize("version", ["6", "10", "11", "12"])
+@pytest.mark.parametrize("version", ["6", "12"])
 async def test_people_talk_in_rooms_of_every_version(alice: Person, bob: Person, version: str) -> None:
     room_id = await alice.create_room(room_version=version, invite=[bob.user_id], preset="private_chat")
     await bob.join(room_id)
@@ -108,7 +108,10 @@ async def test_members_come_and_go(alice: Person, bob: Person) -> None:
     assert outcome(await alice.ask("POST", f"/rooms/{room_id}/unban", target)) == (403, "M_BAD_STATE")
     await bob.join(room_id)
     joined = (await bob.do("GET", f"/rooms/{room_id}/joined_members"))["joined"]
-    assert joined == {alice.user_id: {"display_name": "alice"}, bob.user_id: {"display_name": "bob"}}
+    assert joined == {
+        person.user_id: {"display_name": person.user_id[1:].partition(":")[0], "avatar_url": None}
+        for person in (alice, bob)
+    }
     await alice.say(room_id, "before")
     await alice.do("POST", f"/rooms/{room_id}/kick", target)
     await alice.say(room_id, "after")
@@ -223,10 +226,21 @@ async def test_pages_meet_without_gap_or_overlap(alice: Person) -> None:
         if token is None:
             break
     assert pages == said[::-1]
-    forwards = await alice.messages(room_id, dir="f", limit=5, filter=wanted, **{"from": back[-1]})
+    forwards = await alice.messages(room_id, dir="f", limit=5, filter=wanted, **{"from": back[2]})
     assert bodies(forwards["chunk"]) == said[5:10]
     assert outcome(await alice.ask("GET", f"/rooms/{room_id}/messages?dir=b&from=what")) == (400, "M_INVALID_PARAM")
     assert outcome(await alice.ask("GET", f"/rooms/{room_id}/messages?dir=b&filter=[]")) == (400, "M_BAD_JSON")
+
+
+async def test_what_is_sent_without_a_transaction_is_sent_each_time(alice: Person) -> None:
+    room_id = await alice.create_room()
+    sent = [
+        (await alice.do("POST", f"/rooms/{room_id}/send/m.room.message", {"msgtype": "m.text", "body": "again"}))
+        for _ in range(2)
+    ]
+    await alice.do("POST", f"/rooms/{room_id}/redact/{sent[0]['event_id']}", {"reason": "twice"})
+    said = (await alice.messages(room_id, filter='{"types": ["m.room.message"]}'))["chunk"]
+    assert [event["content"].get("body") for event in said] == ["again", None]
 
 
 async def test_context_surrounds_an_event(alice: Person) -> None:
@@ -428,9 +442,10 @@ async def test_a_moment_is_found_in_either_direction(alice: Person, clock: FakeC
     assert outcome(await alice.ask("GET", path, ts=said[2][1] + 5, dir="f")) == (404, "M_NOT_FOUND")
 
 
-@pytest.mark.parametrize(
-    ("event_type", "content"),
-    [
+async def test_what_cannot_be_an_event_is_refused(alice: Person) -> None:
+    room_id = await alice.create_room()
+    before = await alice.do("GET", f"/rooms/{room_id}/state")
+    impossible: tuple[tuple[str, Any], ...] = (
         ("m.room.power_levels", {"users": {"@a:b": "many"}}),
         ("m.room.power_levels", {"events": []}),
         ("m.room.name", {"name": 5}),
@@ -442,13 +457,12 @@ async def test_a_moment_is_found_in_either_direction(alice: Person, clock: FakeC
         ("m.room.name", {"name": "x" * 70_000}),
         ("m." + "x" * 300, {}),
         ("m.nul%00", {}),
-    ],
-)
-async def test_what_cannot_be_an_event_is_refused(alice: Person, event_type: str, content: Any) -> None:
-    room_id = await alice.create_room()
-    key = alice.user_id if event_type == "m.room.member" else ""
-    answer = await alice.ask("PUT", f"/rooms/{room_id}/state/{event_type}/{key}", content)
-    assert answer.status_code in (400, 413), answer.text
+    )
+    for event_type, content in impossible:
+        key = alice.user_id if event_type == "m.room.member" else ""
+        answer = await alice.ask("PUT", f"/rooms/{room_id}/state/{event_type}/{key}", content)
+        assert answer.status_code in (400, 413), answer.text
+    assert await alice.do("GET", f"/rooms/{room_id}/state") == before
 
 
 async def test_rooms_that_cannot_be_are_refused(alice: Person) -> None:
