@@ -1,6 +1,6 @@
 """A room with its writer: whoever holds its row locked (one writer per room)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -36,7 +36,10 @@ class LockedRoom:
 
 
 async def lock_room(session: AsyncSession, room_id: str) -> LockedRoom:
-    """The room, which nobody else writes to until the transaction ends. Raises ``NotFound``."""
+    """The room, which nobody else writes to until the transaction ends. Raises ``NotFound``.
+
+    Lest two wait for one another: who has taken a position of the stream locks no room any more that others may hold.
+    """
     this = {"room_id": room_id}
     row = (await session.execute(_LOCK, this)).one_or_none()
     if row is None:
@@ -44,15 +47,6 @@ async def lock_room(session: AsyncSession, room_id: str) -> LockedRoom:
     # Only now, so that it is seen what the last writer left.
     tips = await session.execute(_TIPS, this)
     return LockedRoom(room_id, room_version(row.version), row.state_group, {tip.event_id: tip.depth for tip in tips})
-
-
-async def lock_rooms(session: AsyncSession, room_ids: Iterable[str]) -> None:
-    """Before one transaction writes to several rooms: in an order that all keep, so that nobody waits in a circle.
-
-    Whoever has taken a position of the stream must lock no room any more, for the same reason.
-    """
-    statement = select(ROOMS.c.room_id).where(ROOMS.c.room_id.in_(sorted(room_ids))).order_by(ROOMS.c.room_id)
-    await session.execute(statement.with_for_update())
 
 
 async def add_room(session: AsyncSession, room_id: str, version: RoomVersion, *, now_ms: int) -> bool:
