@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Response
 from identity_server.homeserver.access.current import CurrentUser
 from identity_server.homeserver.presence.attendance import OpenAttendance
 from identity_server.homeserver.streams import OpenStreams
-from identity_server.homeserver.sync import store
 from identity_server.homeserver.sync.filter import SyncFilter, read_filter
+from identity_server.homeserver.sync.filters import filter_definition, put_filter
 from identity_server.homeserver.sync.notifications import notifications_of
 from identity_server.homeserver.sync.parts import OpenSync
 from identity_server.homeserver.sync.request import SyncRequest
@@ -84,13 +84,13 @@ async def post_filter(user_id: str, body: dict[str, Any], user: CurrentUser, ses
     read_filter(body)
     if len(orjson.dumps(body)) > _LONGEST_FILTER:
         raise InvalidParam("The filter is too long")
-    return {"filter_id": await store.put_filter(session, user_id, body)}
+    return {"filter_id": await put_filter(session, user_id, body)}
 
 
 @router.get("/user/{user_id}/filter/{filter_id}")
 async def get_filter(user_id: str, filter_id: Text, user: CurrentUser, session: Reading) -> dict[str, Any]:
     _check_own(user_id, user.user_id)
-    definition = await store.filter_definition(session, user_id, filter_id)
+    definition = await filter_definition(session, user_id, filter_id)
     if definition is None:
         raise NotFound("There is no such filter")
     return definition
@@ -108,7 +108,7 @@ async def _filter(database: Database, user_id: str, filter_: str | None) -> Sync
     if "\0" in filter_:
         raise InvalidParam("There is no such filter")
     async with database.reading() as session:
-        definition = await store.filter_definition(session, user_id, filter_)
+        definition = await filter_definition(session, user_id, filter_)
     if definition is None:
         raise InvalidParam("There is no such filter")
     return read_filter(definition)

@@ -1,44 +1,22 @@
-"""Questions that only /sync asks of what others keep, and filters."""
+"""Questions that only /sync asks of what others keep."""
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import orjson
 from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import StateKey
 from identity_server.homeserver.receipts.models import Receipt
-from identity_server.homeserver.sync.models import Filter
 from identity_server.homeserver.timeline.room import ROOMS
 from identity_server.homeserver.timeline.store import CURRENT, HISTORY, JOIN, MEMBERSHIPS
 from identity_server.homeserver.timeline.stored import COLUMNS, EVENTS, StoredEvent, event_of, stored_events
-from identity_server.runtime.database import in_chunks, insert_missing
+from identity_server.runtime.database import in_chunks
 
 _ROOMS_AT_ONCE = 50
-_FILTER_ID_LENGTH = 16
 _MEMBER = "m.room.member"
 _NAMES = {"m.room.name": "name", "m.room.canonical_alias": "alias"}
-
-# Filters
-
-
-async def put_filter(session: AsyncSession, user_id: str, definition: Mapping[str, Any]) -> str:
-    """Its ID, the same for the same definition."""
-    written = orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)
-    filter_id = hashlib.sha256(written).hexdigest()[:_FILTER_ID_LENGTH]
-    row = {"user_id": user_id, "filter_id": filter_id, "definition": written.decode()}
-    await insert_missing(session, Filter, [row])
-    return filter_id
-
-
-async def filter_definition(session: AsyncSession, user_id: str, filter_id: str) -> dict[str, Any] | None:
-    this = (Filter.user_id == user_id) & (Filter.filter_id == filter_id)
-    definition: str | None = await session.scalar(select(Filter.definition).where(this))
-    return None if definition is None else orjson.loads(definition)
-
 
 # Where the user stands
 

@@ -80,7 +80,7 @@ async def test_a_client_that_follows_holds_what_one_that_begins_anew_is_told(
         answer = await person.ask(method, path, body)
         assert answer.status_code < 500, answer.text
 
-    for step in range(120):
+    for step in range(90):
         room_id, person = chance.choice(rooms), chance.choice((alice, bob, bob, carol))
         path = f"/rooms/{room_id}"
         match chance.randrange(12):
@@ -102,7 +102,7 @@ async def test_a_client_that_follows_holds_what_one_that_begins_anew_is_told(
                 await replicas[0].sync(chance.choice((1, 2, 5, 20)))
             case _:
                 await replicas[1].sync(chance.choice((1, 2, 5, 20)))
-        if step % 40 == 39:
+        if step % 45 == 44:
             for replica in replicas:
                 await replica.sync(2)
                 await check(replica)
