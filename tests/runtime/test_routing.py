@@ -76,3 +76,18 @@ def test_a_router_within_a_router_is_not_overlooked() -> None:
     outer.include_router(inner)
     with pytest.raises(AssertionError):
         list(all_routes(outer))
+
+
+async def test_a_slash_that_was_sent_encoded_parts_no_path() -> None:
+    router = APIRouter()
+
+    @router.get("/send/{kind}/{txn_id:path}")
+    async def send(kind: str, txn_id: str) -> list[str]:
+        return [kind, txn_id]
+
+    app = FastAPI()
+    app.router.routes.append(RouteTable(all_routes(router)))
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
+        for sent in ("/send/m%2Fx%20%C3%A9/1%2f2/3", "/send/m%2Fx%20%C3%A9/1/2%2F3"):
+            assert (await client.get(sent)).json() == ["m/x é", "1/2/3"]
+        assert (await client.get("/send%2Fm/x/1")).status_code == 404

@@ -21,7 +21,7 @@ from identity_server.homeserver.encryption.to_device.send import send_to_devices
 from identity_server.homeserver.federation.calls import OpenFederation
 from identity_server.homeserver.streams import OpenStreams, current_position
 from identity_server.homeserver.timeline import sharing
-from identity_server.matrix.errors import InvalidParam
+from identity_server.matrix.errors import BadJson, InvalidParam
 from identity_server.matrix.identifiers import Text, UserID, domain_of
 from identity_server.runtime.dependencies import Now, OpenDatabase, OpenSettings, Random, Reading, Transaction
 from identity_server.runtime.errors import json_response
@@ -47,9 +47,16 @@ class Upload(Body):
 
 
 class KeyQuery(Body):
-    # Old clients ask for all devices of a user by an empty object.
     device_keys: dict[UserID, list[str] | dict[str, Any]]
     timeout: Timeout = _TIMEOUT_MS
+
+    @property
+    def asked(self) -> dict[str, set[str]]:
+        """Device IDs by user ID. Raises ``BadJson``."""
+        # Old clients ask for all devices of a user by an empty object; in one with entries they mean something else.
+        if any(devices for devices in self.device_keys.values() if isinstance(devices, dict)):
+            raise BadJson("The devices of a user are asked for in a list")
+        return {user_id: set(devices) for user_id, devices in self.device_keys.items()}
 
 
 class Claim(Body):
@@ -78,7 +85,7 @@ async def upload_keys(body: Upload, user: CurrentUser, session: Transaction, str
 async def query_keys(
     body: KeyQuery, user: CurrentUser, database: OpenDatabase, settings: OpenSettings, federation: OpenFederation
 ) -> Response:
-    asked = {user_id: set(devices) for user_id, devices in body.device_keys.items()}
+    asked = body.asked
     local = {user_id: asked[user_id] for user_id in asked if domain_of(user_id) == settings.homeserver.name}
     remote = {user_id: asked[user_id] for user_id in asked if user_id not in local}
     answer = Answer()
