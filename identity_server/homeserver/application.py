@@ -1,6 +1,6 @@
 """The homeserver's composition root: from settings to a running application."""
 
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from identity_server.homeserver.access.last_seen import LastSeen
+from identity_server.homeserver.access.removal import DeviceWatchers
 from identity_server.homeserver.accounts.passwords import Passwords
 from identity_server.homeserver.deactivation.deactivate import LEAVE, Deactivation
 from identity_server.homeserver.encryption.incoming import incoming_edus as encryption_edus
@@ -48,7 +49,8 @@ from identity_server.runtime.tasks import Handler, Tasks
 from identity_server.runtime.tokens import Entropy, SystemEntropy
 from identity_server.settings import Settings
 
-State = MutableMapping[str, Any]
+State = dict[str, Any]
+Loop = Callable[[], Awaitable[None]]
 
 _HOLDER_LENGTH = 16
 _PURGE_EVERY_MS = 3_600_000
@@ -72,97 +74,113 @@ async def open_homeserver(
         database = Database(settings.homeserver_database_url, pool_size=settings.database.pool_size)
         stack.push_async_callback(database.close)
         await prepare(database, "homeserver")
-        limits = RateLimits(settings.rate_limits)
         passwords = parts.get("passwords") or Passwords(entropy)
         stack.callback(passwords.close)
         keys = load_server_keys(settings.homeserver.name, settings.homeserver_data_dir / "signing.key", entropy)
-        streams = Streams()
-        timeline = Timeline(keys, streams)
+        timeline = Timeline(keys, Streams())
         with_sync = await stack.enter_async_context(open_sync(database, timeline, clock, background=background))
         edus = {
-            **encryption_edus(streams, clock, server_name=settings.homeserver.name),
-            **sync_edus(with_sync, streams, clock),
+            **encryption_edus(timeline.streams, clock, server_name=keys.server_name),
+            **sync_edus(with_sync, timeline.streams, clock),
         }
         with_others = await stack.enter_async_context(
             open_with_others(settings.federation, database, timeline, edus, clock, entropy, background=background)
         )
         last_seen = LastSeen(database)
-        http, calls = parts.get("http", with_others["http"]), with_others["federation_calls"]
-        trusted = TrustedServers.configured(settings.homeserver.identity_servers)
-        unbinder = Unbinder(http, keys, trusted)
-        own_account = OwnAccount(
-            database,
-            http,
-            trusted,
-            server_name=settings.homeserver.name,
-            clock=clock,
-            entropy=entropy,
-        )
-        spreading = Spreading(database, timeline, clock)
-        handlers: dict[str, Handler] = {
-            TAKE_UP: TakingUp(database, timeline, calls, http, clock).run,
-            UNBIND: unbinder.run,
-            SPREAD: spreading.run,
-            PUSH: Gateways(database, http, clock).run,
-        }
-        tasks = Tasks(database, clock, handlers)
-        pushing = Pushing(database, with_sync["sync"], tasks, clock)
-        files = MediaFiles(settings.homeserver_data_dir / "media", entropy)
-        remote_media = RemoteMedia(database, files, calls, http, clock, max_bytes=settings.homeserver.max_upload_bytes)
-        media = Repository(database, files, remote_media, streams, settings.homeserver, clock, entropy)
-        alone = partial(once_at_a_time, database=database, clock=clock, holder=entropy.token(_HOLDER_LENGTH))
-        if background:
-            await stack.enter_async_context(
-                running(
-                    tasks.run_forever,
-                    last_seen.run_forever,
-                    alone("media", media.purge, every_ms=_PURGE_EVERY_MS),
-                    alone("push", pushing.look, every_ms=PUSH_EVERY_MS),
-                )
-            )
-            device_lists = device_list_loops(
-                database,
-                streams,
-                with_others["federation_calls"],
-                clock,
-                server_name=settings.homeserver.name,
-                holder=entropy.token(_HOLDER_LENGTH),
-            )
-            await stack.enter_async_context(running(*device_lists))
         stack.push_async_callback(last_seen.write)
-        watchers = device_watchers(streams)
-        watchers = replace(watchers, gone=(*watchers.gone, forget_pushers))
-        rooms = open_rooms(
-            database,
-            timeline,
-            with_others["remote_rooms"],
-            with_others["backfill"],
-            calls,
-            http,
-            trusted,
-            clock,
-        )
-        deactivation = Deactivation(database, rooms["members"], unbinder, watchers, tasks)
-        handlers[LEAVE] = deactivation.run
-        yield {
-            "resources": Resources(settings, database, clock, entropy, limits),
+        opened: dict[str, Any] = {
+            "resources": Resources(settings, database, clock, entropy, RateLimits(settings.rate_limits)),
             "server_keys": keys,
-            "streams": streams,
+            "streams": timeline.streams,
             "timeline": timeline,
-            **with_others,
-            **with_sync,
-            **rooms,
-            "deactivation": deactivation,
             "last_seen": last_seen,
-            "device_watchers": watchers,
-            "own_account": own_account,
-            "unbinder": unbinder,
-            "spreading": spreading,
-            "media": media,
-            "tasks": tasks,
+            "device_watchers": _device_watchers(timeline.streams),
+            "trusted_servers": TrustedServers.configured(settings.homeserver.identity_servers),
+            **with_sync,
+            **with_others,
             **parts,
             "passwords": passwords,
         }
+        opened |= _for_addresses(opened) | _for_media(opened)
+        opened |= open_rooms(opened)
+        opened |= _for_later(opened)
+        if background:
+            await stack.enter_async_context(running(*_loops(opened)))
+        yield opened | parts
+
+
+def _device_watchers(streams: Streams) -> DeviceWatchers:
+    watchers = device_watchers(streams)
+    return replace(watchers, gone=(*watchers.gone, forget_pushers))
+
+
+def _for_addresses(opened: State) -> State:
+    """What speaks with identity servers."""
+    resources: Resources = opened["resources"]
+    trusted: TrustedServers = opened["trusted_servers"]
+    own_account = OwnAccount(
+        resources.database,
+        opened["http"],
+        trusted,
+        server_name=resources.settings.homeserver.name,
+        clock=resources.clock,
+        entropy=resources.entropy,
+    )
+    return {"own_account": own_account, "unbinder": Unbinder(opened["http"], opened["server_keys"], trusted)}
+
+
+def _for_media(opened: State) -> State:
+    resources: Resources = opened["resources"]
+    settings, database, clock = resources.settings, resources.database, resources.clock
+    files = MediaFiles(settings.homeserver_data_dir / "media", resources.entropy)
+    remote = RemoteMedia(
+        database,
+        files,
+        opened["federation_calls"],
+        opened["http"],
+        clock,
+        max_bytes=settings.homeserver.max_upload_bytes,
+    )
+    repository = Repository(database, files, remote, opened["streams"], settings.homeserver, clock, resources.entropy)
+    return {"media": repository}
+
+
+def _for_later(opened: State) -> State:
+    """What is done after the request that asked for it: durable tasks, and who gives them."""
+    resources: Resources = opened["resources"]
+    database, clock, timeline, http = resources.database, resources.clock, opened["timeline"], opened["http"]
+    handlers: dict[str, Handler] = {}
+    tasks = Tasks(database, clock, handlers)
+    spreading = Spreading(database, timeline, clock)
+    deactivation = Deactivation(database, opened["members"], opened["unbinder"], opened["device_watchers"], tasks)
+    handlers |= {
+        TAKE_UP: TakingUp(database, timeline, opened["federation_calls"], http, clock).run,
+        UNBIND: opened["unbinder"].run,
+        SPREAD: spreading.run,
+        PUSH: Gateways(database, http, clock).run,
+        LEAVE: deactivation.run,
+    }
+    return {"tasks": tasks, "spreading": spreading, "deactivation": deactivation}
+
+
+def _loops(opened: State) -> Iterator[Loop]:
+    """What runs beside the requests; those alone in one of all processes."""
+    resources: Resources = opened["resources"]
+    database, clock = resources.database, resources.clock
+    holder = resources.entropy.token(_HOLDER_LENGTH)
+    alone = partial(once_at_a_time, database=database, clock=clock, holder=holder)
+    yield opened["tasks"].run_forever
+    yield opened["last_seen"].run_forever
+    yield alone("media", opened["media"].purge, every_ms=_PURGE_EVERY_MS)
+    yield alone("push", Pushing(database, opened["sync"], opened["tasks"], clock).look, every_ms=PUSH_EVERY_MS)
+    yield from device_list_loops(
+        database,
+        opened["streams"],
+        opened["federation_calls"],
+        clock,
+        server_name=resources.settings.homeserver.name,
+        holder=holder,
+    )
 
 
 def homeserver_application(

@@ -1,33 +1,23 @@
 """What is open while rooms are written to and read."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from identity_server.homeserver.federation.backfill import Backfill
-from identity_server.homeserver.federation.calls import FederationCalls
-from identity_server.homeserver.federation.joins import RemoteRooms
 from identity_server.homeserver.rooms.backfill import Past
 from identity_server.homeserver.rooms.membership import Members
 from identity_server.homeserver.rooms.spaces import Spaces
-from identity_server.homeserver.timeline.timeline import Timeline
-from identity_server.homeserver.validation.trusted import TrustedServers
-from identity_server.matrix.http import Http
-from identity_server.runtime.clock import Clock
-from identity_server.runtime.database import Database
+from identity_server.runtime.resources import Resources
 
 
-def open_rooms(
-    database: Database,
-    timeline: Timeline,
-    remote: RemoteRooms,
-    backfill: Backfill,
-    calls: FederationCalls,
-    http: Http,
-    trusted: TrustedServers,
-    clock: Clock,
-) -> dict[str, Any]:
-    """By the names that the application keeps them under."""
+def open_rooms(opened: Mapping[str, Any]) -> dict[str, Any]:
+    """By the names that the application keeps them under; ``opened``: what it has opened so far."""
+    resources: Resources = opened["resources"]
+    database, timeline, calls = resources.database, opened["timeline"], opened["federation_calls"]
+    members = Members(
+        database, timeline, calls, opened["remote_rooms"], opened["http"], opened["trusted_servers"], resources.clock
+    )
     return {
-        "members": Members(database, timeline, calls, remote, http, trusted, clock),
-        "past": Past(database, timeline, backfill),
+        "members": members,
+        "past": Past(database, timeline, opened["backfill"]),
         "spaces": Spaces(database, calls),
     }
