@@ -86,7 +86,11 @@ class World:
     def homeserver(self, name: str) -> Homeserver:
         """``name`` begins with the software; each other name is another server."""
         if name not in self._homeservers:
+            if name.startswith(SYNAPSE) and synapse_python() is None:
+                pytest.skip("Synapse is not installed: pip install matrix-synapse into tests/interop/.synapse")
             folder = self._folder / name.replace(" ", "-")
+            if folder.exists():
+                pytest.fail(f"{name} could not be started before")
             folder.mkdir()
             start = self._start_synapse if name.startswith(SYNAPSE) else self._start_ours
             self._homeservers[name] = start(folder)
@@ -108,8 +112,7 @@ class World:
 
     def _start_synapse(self, folder: Path) -> Homeserver:
         python = synapse_python()
-        if python is None:
-            pytest.skip("Synapse is not installed: pip install matrix-synapse into tests/interop/.synapse")
+        assert python is not None
         link, client_port = self._link(), free_port()
         name, url, log = f"localhost:{link.port}", f"http://{HOST}:{client_port}", folder / "log"
         config = write_synapse_settings(
