@@ -20,6 +20,7 @@ from identity_server.homeserver.federation.opening import open_with_others
 from identity_server.homeserver.keys import load_server_keys
 from identity_server.homeserver.media.client_api import UPLOADS
 from identity_server.homeserver.media.files import MediaFiles
+from identity_server.homeserver.media.previews import Previews
 from identity_server.homeserver.media.remote import RemoteMedia
 from identity_server.homeserver.media.repository import Repository
 from identity_server.homeserver.profiles.spread import SPREAD, Spreading
@@ -142,7 +143,7 @@ def _for_media(opened: State) -> State:
         max_bytes=settings.homeserver.max_upload_bytes,
     )
     repository = Repository(database, files, remote, opened["streams"], settings.homeserver, clock, resources.entropy)
-    return {"media": repository}
+    return {"media": repository, "previews": Previews(opened["http"], repository, clock)}
 
 
 def _for_later(opened: State) -> State:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from identity_server.homeserver.access.current import CurrentUser
+from identity_server.homeserver.media.previews import OpenPreviews
 from identity_server.homeserver.media.repository import OpenRepository, Repository, media_key
 from identity_server.homeserver.media.serve import (
     Dimension,
@@ -67,6 +68,16 @@ async def get_thumbnail(
     timeout_ms: TimeoutMs = _DEFAULT_TIMEOUT_MS,
 ) -> Response:
     return await _thumbnail(repository, server_name, media_id, wanted_of(width, height, method, animated), timeout_ms)
+
+
+@router.get("/preview_url")
+@upload_router.get("/preview_url", deprecated=True)
+async def preview_url(
+    url: str, user: CurrentUser, previews: OpenPreviews, limits: Limits, ts: int | None = None
+) -> dict[str, Any]:
+    """``ts``: whatever it is, newer previews will do."""
+    await limits.hit("upload_per_user", user.user_id)
+    return await previews.of(url, user.user_id)
 
 
 # Uploads

@@ -89,6 +89,22 @@ def make_thumbnail(path: Path, wanted: Wanted) -> Thumbnail | None:
         raise NoThumbnail("Cannot generate thumbnails for the requested content") from error
 
 
+@dataclass(frozen=True)
+class Picture:
+    content_type: str
+    width: int
+    height: int
+
+
+def picture_of(content: bytes) -> Picture:
+    """What ``content`` is, as itself says. Raises ``NoThumbnail``."""
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
+            return Picture(Image.MIME[picture.format or ""], *picture.size)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, MemoryError, KeyError) as error:
+        raise NoThumbnail("The content is no picture") from error
+
+
 def _is_small(size: tuple[int, int], wanted: Wanted) -> bool:
     return size[0] <= wanted.width and size[1] <= wanted.height
 
