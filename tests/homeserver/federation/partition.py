@@ -19,6 +19,7 @@ from tests.homeserver.federation.servers import Authority, Homeserver, Person, u
 _VERSIONS = ("10", "11", "12")
 _ROUNDS = 3
 _WRITES = 6
+_PATIENCE_SECONDS = 90
 
 
 @dataclass
@@ -119,9 +120,9 @@ class Partition:
         """What one side would not show (soft failure) the other side's next event brings in again: so each speaks."""
         for _ in range(_ROUNDS):
             for person in self.people:
-                await until(self.has_same_events)
+                await until(self.has_same_events, _PATIENCE_SECONDS)
                 await person.says(self.room_id, "at rest")
-        await until(self.is_same)
+        await until(self.is_same, _PATIENCE_SECONDS)
 
     async def _write(self, person: Person) -> None:
         for _ in range(_WRITES):

@@ -198,9 +198,9 @@ class Person:
         return None
 
 
-async def until(holds: Callable[[], Any], what: str = "it") -> Any:
+async def until(holds: Callable[[], Any], seconds: float = _PATIENCE_SECONDS) -> Any:
     """Look again and again; the first true answer."""
-    async with asyncio.timeout(_PATIENCE_SECONDS):
+    async with asyncio.timeout(seconds):
         while True:
             if answer := await holds():
                 return answer
