@@ -11,12 +11,14 @@ from starlette.types import ASGIApp
 
 from identity_server.homeserver.access.last_seen import LastSeen
 from identity_server.homeserver.access.removal import DeviceWatchers
+from identity_server.homeserver.accounts.login_tokens import LoginTokens
 from identity_server.homeserver.accounts.passwords import Passwords
 from identity_server.homeserver.deactivation.deactivate import LEAVE, Deactivation
 from identity_server.homeserver.encryption.incoming import incoming_edus as encryption_edus
 from identity_server.homeserver.encryption.opening import device_list_loops
 from identity_server.homeserver.encryption.watching import device_watchers
 from identity_server.homeserver.federation.opening import open_with_others
+from identity_server.homeserver.federation.transaction_api import LARGER_BODIES
 from identity_server.homeserver.keys import load_server_keys
 from identity_server.homeserver.media.client_api import UPLOADS
 from identity_server.homeserver.media.files import MediaFiles
@@ -26,6 +28,7 @@ from identity_server.homeserver.media.repository import Repository
 from identity_server.homeserver.profiles.spread import SPREAD, Spreading
 from identity_server.homeserver.push.gateway import PUSH, Gateways
 from identity_server.homeserver.push.pushers import forget_devices as forget_pushers
+from identity_server.homeserver.registration.begun import BegunRegistrations
 from identity_server.homeserver.rooms.opening import open_rooms
 from identity_server.homeserver.routes import ROUTERS
 from identity_server.homeserver.streams import Streams
@@ -101,6 +104,8 @@ async def open_homeserver(
             **with_others,
             **parts,
             "passwords": passwords,
+            "login_tokens": LoginTokens(),
+            "begun_registrations": BegunRegistrations(),
         }
         opened |= _for_addresses(opened) | _for_media(opened)
         opened |= open_rooms(opened)
@@ -198,5 +203,5 @@ def homeserver_application(
         ROUTERS,
         missing=MissingParam,
         max_body_bytes=settings.server.max_body_bytes,
-        larger_bodies=dict.fromkeys(UPLOADS, settings.homeserver.max_upload_bytes),
+        larger_bodies={**dict.fromkeys(UPLOADS, settings.homeserver.max_upload_bytes), **LARGER_BODIES},
     )

@@ -11,6 +11,10 @@ from identity_server.runtime.requests import JsonRoute
 router = APIRouter(prefix="/_matrix/federation/v1", route_class=JsonRoute)
 
 
+# Fifty events of 64 KiB, a hundred EDUs, and what JSON adds to them.
+LARGER_BODIES = {"/_matrix/federation/v1/send/": 16 * 1024 * 1024}
+
+
 @router.put("/send/{transaction_id}")
 async def send(
     origin: Origin, transaction_id: str, body: dict[str, Any], transactions: OpenTransactions

@@ -33,7 +33,6 @@ Json = dict[str, Any]
 V3 = "/_matrix/client/v3"
 _CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 _PATIENCE_SECONDS = 20
-_MAX_BODY = 4 * 1024 * 1024
 
 
 class Authority:
@@ -82,7 +81,7 @@ class Homeserver:
         self.name = f"localhost:{self.port}"
         self._authority = authority
         self.settings = Settings(
-            server=ServerSettings(data_dir=folder, max_body_bytes=_MAX_BODY),
+            server=ServerSettings(data_dir=folder),
             homeserver=HomeserverSettings(name=self.name, registration=True, database_url=database_url),
             federation=FederationSettings(
                 ca_file=authority.file, allowed_private_networks=(ip_network("127.0.0.0/8"),), timeout=5_000
