@@ -7,10 +7,13 @@ round trip's worth of parameters per row).
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase
+
+_counting, _uncollected = Lock(), 0
 
 _ARRAYS: dict[type, str] = {int: "bigint[]", str: "text[]", bytes: "bytea[]", bool: "boolean[]"}
 
@@ -40,13 +43,19 @@ async def insert_rows(
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Without the collector of cycles: what thousands of rows are made of goes when its last reference goes, and
-    looking for cycles in it again and again costs a third of the time."""
-    gc.disable()
+    """Without the collector of cycles, in any thread: what thousands of rows are made of goes when its last reference
+    goes, and looking for cycles in it again and again costs a third of the time."""
+    global _uncollected
+    with _counting:
+        _uncollected += 1
+        gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        with _counting:
+            _uncollected -= 1
+            if not _uncollected:
+                gc.enable()
 
 
 def replacing(key: Sequence[str], columns: Sequence[str]) -> str:

@@ -1,9 +1,10 @@
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import CursorResult, Row, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase
 
 from identity_server.identity.associations.merge import Precedence
 from identity_server.identity.associations.merkle import Peaks
@@ -15,13 +16,20 @@ from identity_server.runtime.bulk import insert_rows, replacing
 _LOG = "associations"
 
 # One parameter for all addresses: as one each, 10,000 of them cost more than the whole rest of an import.
-_CURRENTS_SQLITE = (
-    "SELECT held.* FROM json_each(?) AS asked CROSS JOIN associations AS held"
+_SELECT_SQLITE = (
+    "SELECT held.* FROM json_each(?) AS asked CROSS JOIN {table} AS held"
     " ON held.medium = asked.value ->> 0 AND held.address = asked.value ->> 1"
 )
-_CURRENTS_POSTGRESQL = (
+_SELECT_POSTGRESQL = (
     "SELECT held.* FROM unnest($1::text[], $2::text[]) AS asked (medium, address)"
-    " JOIN associations AS held ON held.medium = asked.medium AND held.address = asked.address"
+    " JOIN {table} AS held ON held.medium = asked.medium AND held.address = asked.address"
+)
+_FORGET_SQLITE = (
+    "DELETE FROM associations WHERE (medium, address) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))"
+)
+_FORGET_POSTGRESQL = (
+    "DELETE FROM associations AS held USING unnest($1::text[], $2::text[]) AS asked (medium, address)"
+    " WHERE held.medium = asked.medium AND held.address = asked.address"
 )
 
 
@@ -31,6 +39,14 @@ class Current(NamedTuple):
     user_id: str | None
     precedence: Precedence
     spelling: str | None
+
+
+class Claim(NamedTuple):
+    """What a statement says of an address; of all claims to it the one of the greatest precedence holds."""
+
+    threepid: Threepid
+    precedence: Precedence
+    user_id: str | None
 
 
 class Bound(NamedTuple):
@@ -79,25 +95,41 @@ async def current(session: AsyncSession, threepid: Threepid) -> Current | None:
 
 async def currents(session: AsyncSession, threepids: Sequence[Threepid]) -> dict[Threepid, Current]:
     """What holds for those of ``threepids`` about which anything was ever stated."""
-    connection = await session.connection()
-    if connection.dialect.name == "sqlite":
-        asked = orjson.dumps([tuple(threepid) for threepid in threepids]).decode()
-        rows = await connection.exec_driver_sql(_CURRENTS_SQLITE, (asked,))
-    else:
-        columns = ([threepid.medium for threepid in threepids], [threepid.address for threepid in threepids])
-        rows = await connection.exec_driver_sql(_CURRENTS_POSTGRESQL, columns)
     return {
         Threepid(row.medium, row.address): Current(
             row.user_id, Precedence(row.ts, row.origin, row.origin_id), row.spelling
         )
-        for row in rows
+        for row in await rows_about(session, CurrentAssociation, threepids)
     }
 
 
-async def forget(session: AsyncSession, threepid: Threepid) -> None:
-    """Let nothing hold for an address: nobody who is trusted has stated anything about it."""
-    row = CurrentAssociation
-    await session.execute(delete(row).where(row.medium == threepid.medium, row.address == threepid.address))
+async def forget(session: AsyncSession, threepids: Sequence[Threepid]) -> None:
+    """Let nothing hold for these addresses: nobody who is trusted has stated anything about them."""
+    await _about(session, _FORGET_SQLITE, _FORGET_POSTGRESQL, threepids)
+
+
+async def rows_about(
+    session: AsyncSession, table: type[DeclarativeBase], threepids: Sequence[Threepid], *, without: str | None = None
+) -> Sequence[Row[Any]]:
+    """The rows of ``table`` whose ``medium`` and ``address`` are one of ``threepids``; ``without``: an ``origin``."""
+    for_sqlite, for_postgresql = (
+        text.format(table=table.__tablename__) for text in (_SELECT_SQLITE, _SELECT_POSTGRESQL)
+    )
+    if without is not None:
+        for_sqlite, for_postgresql = f"{for_sqlite} WHERE held.origin <> ?", f"{for_postgresql} WHERE held.origin <> $3"
+    more = () if without is None else (without,)
+    return (await _about(session, for_sqlite, for_postgresql, threepids, *more)).all()
+
+
+async def _about(
+    session: AsyncSession, for_sqlite: str, for_postgresql: str, threepids: Sequence[Threepid], *more: str
+) -> CursorResult[Any]:
+    connection = await session.connection()
+    if connection.dialect.name == "sqlite":
+        asked = orjson.dumps([tuple(threepid) for threepid in threepids]).decode()
+        return await connection.exec_driver_sql(for_sqlite, (asked, *more))
+    columns = ([threepid.medium for threepid in threepids], [threepid.address for threepid in threepids])
+    return await connection.exec_driver_sql(for_postgresql, (*columns, *more))
 
 
 async def page_of_bound(session: AsyncSession, after: Threepid, limit: int) -> list[Bound]:
@@ -131,6 +163,14 @@ async def log_page(session: AsyncSession, *, after: int, limit: int) -> list[Log
     return [
         Logged(position, Statement(Threepid(medium, address), user_id, ts, not_before, not_after))
         for position, medium, address, user_id, ts, not_before, not_after in rows
+    ]
+
+
+async def claims(session: AsyncSession, threepids: Sequence[Threepid], our_name: str) -> list[Claim]:
+    """Everything that this server has stated about ``threepids``."""
+    return [
+        Claim(Threepid(row.medium, row.address), Precedence(row.ts, our_name, row.position), row.user_id)
+        for row in await rows_about(session, LogEntry, threepids)
     ]
 
 

@@ -1,6 +1,7 @@
 from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
+import orjson
 from sqlalchemy import delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -59,9 +60,14 @@ async def add_hashes(session: AsyncSession, slot: int, rows: Iterable[tuple[str,
 
 
 async def remove_hashes(session: AsyncSession, slot: int, hashes: Collection[str]) -> None:
-    table = SLOTS[slot]
-    for some in in_chunks(sorted(hashes)):
-        await session.execute(delete(table).where(table.hash.in_(some)))
+    connection = await session.connection()
+    table, sorted_hashes = SLOTS[slot].__tablename__, sorted(hashes)
+    if connection.dialect.name == "sqlite":
+        statement = f"DELETE FROM {table} WHERE hash IN (SELECT value FROM json_each(?))"  # noqa: S608 (our own name)
+        await connection.exec_driver_sql(statement, (orjson.dumps(sorted_hashes).decode(),))
+    else:
+        statement = f"DELETE FROM {table} WHERE hash = ANY($1::text[])"  # noqa: S608 (our own name)
+        await connection.exec_driver_sql(statement, (sorted_hashes,))
 
 
 async def remove_unbound(session: AsyncSession, slot: int) -> None:

@@ -4,17 +4,21 @@ What others stated counts again where a peer's statements go. A statement that i
 its address belongs to nobody then, here as at every other server.
 """
 
+from collections.abc import Mapping
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.associations import store as associations
 from identity_server.identity.associations.merge import Precedence
-from identity_server.identity.associations.store import Current
+from identity_server.identity.associations.store import Claim, Current
 from identity_server.identity.lookup.index import Change, reindex
 from identity_server.identity.replication import store
 from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.database import Database
 
-_AT_ONCE = 200
+# Everybody who states something waits for one transaction: some 50 ms.
+_AT_ONCE = 1_000
+_NOTHING = Current(None, Precedence(0, "", 0), None)
 
 
 async def retire(database: Database, name: str, our_name: str) -> int:
@@ -29,8 +33,7 @@ async def retire(database: Database, name: str, our_name: str) -> int:
             about = list({threepid for _, threepid in first})
             currents = await associations.currents(session, about)
             held = [threepid for threepid, current in currents.items() if current.precedence.origin == name]
-            for threepid in held:
-                await _fall_back(session, threepid, without=name, our_name=our_name)
+            await _fall_back(session, {threepid: currents[threepid] for threepid in held}, name, our_name)
             await store.drop_statements(session, name, up_to=first[-1][0])
             count += len(held)
 
@@ -59,22 +62,21 @@ async def _end_some(database: Database, now_ms: int) -> bool:
         return True
 
 
-async def _fall_back(session: AsyncSession, threepid: Threepid, *, without: str, our_name: str) -> None:
-    before = await associations.current(session, threepid)
-    ours = [
-        (Precedence(entry.ts, our_name, entry.position), entry.user_id)
-        for entry in await associations.history(session, threepid)
-    ]
-    theirs = [
-        (Precedence(statement.ts, origin, position), statement.user_id)
-        for origin, position, statement in await store.statements_about(session, threepid)
-        if origin != without
-    ]
-    if claims := ours + theirs:
-        precedence, user_id = max(claims)
-        after = Current(user_id, precedence, before.spelling if before else None)
-        await associations.put_current(session, [(threepid, after)])
-    else:
-        after = Current(None, Precedence(0, "", 0), None)
-        await associations.forget(session, threepid)
-    await reindex(session, [Change(threepid, before, after)])
+async def _fall_back(session: AsyncSession, held: Mapping[Threepid, Current], without: str, our_name: str) -> None:
+    """Of each address in ``held`` let the greatest claim hold that is not made by ``without``; or nothing."""
+    threepids = list(held)
+    best: dict[Threepid, Claim] = {}
+    ours = await associations.claims(session, threepids, our_name)
+    for claim in ours + await store.claims(session, threepids, without=without):
+        rival = best.get(claim.threepid)
+        if rival is None or claim.precedence > rival.precedence:
+            best[claim.threepid] = claim
+    changes = []
+    for threepid, before in held.items():
+        after = _NOTHING
+        if (claim_ := best.get(threepid)) is not None:
+            after = Current(claim_.user_id, claim_.precedence, before.spelling)
+        changes.append(Change(threepid, before, after))
+    await associations.put_current(session, [(threepid, after) for threepid, _, after in changes if after != _NOTHING])
+    await associations.forget(session, [threepid for threepid in threepids if threepid not in best])
+    await reindex(session, changes)

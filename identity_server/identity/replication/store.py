@@ -4,8 +4,10 @@ from typing import Any
 from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from identity_server.identity.associations.merge import Precedence
 from identity_server.identity.associations.models import CurrentAssociation
 from identity_server.identity.associations.statement import Statement
+from identity_server.identity.associations.store import Claim, rows_about
 from identity_server.identity.replication.models import ENDS_SOON, Peer, PeerKey, PeerStatement, SetAside
 from identity_server.matrix.signing import VerifyKey
 from identity_server.matrix.threepid import Threepid
@@ -94,13 +96,11 @@ async def count_statements(session: AsyncSession, origin: str) -> int:
     return await session.scalar(statement) or 0
 
 
-async def statements_about(session: AsyncSession, threepid: Threepid) -> list[tuple[str, int, Statement]]:
-    """What peers have stated about an address: origin, position, statement."""
-    row = PeerStatement
-    rows = await session.scalars(select(row).where(row.medium == threepid.medium, row.address == threepid.address))
+async def claims(session: AsyncSession, threepids: Sequence[Threepid], *, without: str) -> list[Claim]:
+    """Everything that peers have stated about ``threepids``, but for one of them."""
     return [
-        (found.origin, found.origin_id, Statement(threepid, found.user_id, found.ts, found.not_before, found.not_after))
-        for found in rows
+        Claim(Threepid(row.medium, row.address), Precedence(row.ts, row.origin, row.origin_id), row.user_id)
+        for row in await rows_about(session, PeerStatement, threepids, without=without)
     ]
 
 
