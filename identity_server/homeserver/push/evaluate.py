@@ -99,14 +99,18 @@ def _event_match(condition: Mapping[str, Any]) -> Test:
     elif "*" in pattern or "?" in pattern:
         matches = whole(pattern)
     else:
-        wanted = pattern.lower()
-        matches = lambda value: value.lower() == wanted  # noqa: E731
+        matches = _the_same(pattern)
 
     def test(event: Event, _: Circumstances) -> bool:
         value = _value_at(event, path)
         return isinstance(value, str) and matches(value)
 
     return test
+
+
+def _the_same(text: str) -> Callable[[str], bool]:
+    wanted = text.lower()
+    return lambda value: value.lower() == wanted
 
 
 def _event_property_is(condition: Mapping[str, Any]) -> Test:

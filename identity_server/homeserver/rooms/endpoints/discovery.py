@@ -107,7 +107,7 @@ async def get_summary(
     spaces: OpenSpaces,
     database: OpenDatabase,
     calls: OpenFederation,
-    via: Annotated[list[str], Query()] = [],  # noqa: B006
+    via: Annotated[list[str], Query()] = [],  # noqa: B006 (FastAPI copies it)
 ) -> dict[str, Any]:
     servers, room_id = list(via), room
     if room.startswith("#"):

@@ -46,7 +46,7 @@ async def get_state_event(
     session: Reading,
     now_ms: Now,
     state_key: Text = "",
-    format: Literal["content", "event"] = "content",  # noqa: A002
+    format: Literal["content", "event"] = "content",  # noqa: A002 (the specification's name)
 ) -> Any:
     viewer = Viewer(user.user_id, user.device_id)
     return await read_state_event(

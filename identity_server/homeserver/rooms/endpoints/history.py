@@ -29,11 +29,11 @@ async def get_messages(
     user: CurrentUser,
     past: OpenPast,
     now_ms: Now,
-    dir: Literal["b", "f"] = "f",  # noqa: A002
+    dir: Literal["b", "f"] = "f",  # noqa: A002 (the specification's name)
     from_: Annotated[str | None, Query(alias="from")] = None,
     to: str | None = None,
     limit: Limit = 10,
-    filter: str | None = None,  # noqa: A002
+    filter: str | None = None,  # noqa: A002 (the specification's name)
 ) -> dict[str, Any]:
     span = Span(dir == "b", _position(from_), _position(to), limit)
     wanted, viewer = _filter(filter), Viewer(user.user_id, user.device_id)
@@ -50,7 +50,7 @@ async def get_context(
     timeline: OpenTimeline,
     now_ms: Now,
     limit: Limit = 10,
-    filter: str | None = None,  # noqa: A002
+    filter: str | None = None,  # noqa: A002 (the specification's name)
 ) -> dict[str, Any]:
     viewer = Viewer(user.user_id, user.device_id)
     return await read_context(

@@ -78,7 +78,7 @@ async def join(
     user: CurrentUser,
     members: OpenMembers,
     via: Servers = [],  # noqa: B006 (FastAPI copies it)
-    server_name: Servers = [],  # noqa: B006
+    server_name: Servers = [],  # noqa: B006 (FastAPI copies it)
 ) -> dict[str, Any]:
     room_id = await members.join(
         user.user_id,
@@ -102,8 +102,8 @@ async def knock(
     body: Reason,
     user: CurrentUser,
     members: OpenMembers,
-    via: Servers = [],  # noqa: B006
-    server_name: Servers = [],  # noqa: B006
+    via: Servers = [],  # noqa: B006 (FastAPI copies it)
+    server_name: Servers = [],  # noqa: B006 (FastAPI copies it)
 ) -> dict[str, Any]:
     return {"room_id": await members.knock(user.user_id, room, via=[*via, *server_name], content=body.content)}
 

@@ -35,7 +35,7 @@ async def get_relations(
     from_: Annotated[str | None, Query(alias="from")] = None,
     to: str | None = None,
     limit: Limit = 50,
-    dir: Literal["b", "f"] = "b",  # noqa: A002
+    dir: Literal["b", "f"] = "b",  # noqa: A002 (the specification's name)
     recurse: bool = False,
 ) -> dict[str, Any]:
     question = Question(
@@ -80,6 +80,6 @@ async def get_event_by_timestamp(
     user: CurrentUser,
     past: OpenPast,
     ts: Annotated[int, Query(ge=0, le=LARGEST_INTEGER)],
-    dir: Literal["b", "f"],  # noqa: A002
+    dir: Literal["b", "f"],  # noqa: A002 (the specification's name)
 ) -> dict[str, Any]:
     return await past.event_near(room_id, user.user_id, ts, backwards=dir == "b")
