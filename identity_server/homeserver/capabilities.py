@@ -27,7 +27,7 @@ async def get_capabilities(_user: CurrentUser) -> dict[str, Any]:
             "m.set_displayname": {"enabled": True},
             "m.set_avatar_url": {"enabled": True},
             "m.3pid_changes": {"enabled": True},
-            "m.get_login_token": {"enabled": False},
+            "m.get_login_token": {"enabled": True},
             "m.forget_forced_upon_leave": {"enabled": False},
         }
     }

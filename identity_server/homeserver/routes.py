@@ -79,7 +79,13 @@ ROUTERS = (
     _client_api("v3"),
     _client_api("r0"),  # shipped web clients still call it
     _client_api("unstable", _UNSTABLE),
-    _client_api("v1", (rooms.router_v1,)),
+    _client_api(
+        "v1",
+        (
+            accounts.router_v1,
+            rooms.router_v1,
+        ),
+    ),
     *media.ROUTERS,
     federation.router,
     media_for_servers.router,

@@ -58,7 +58,7 @@ async def test_a_session_serves_once_and_not_for_ever(client: AsyncClient, clock
     first = (await client.post(f"{V3}/register", json={})).json()["session"]
     auth = {"type": "m.login.dummy", "session": first}
     assert (await client.post(f"{V3}/register", json={"password": "x", "auth": auth})).status_code == 200
-    again = await client.post(f"{V3}/register", json={"password": "x", "auth": auth})
+    again = await client.post(f"{V3}/register", json={"auth": auth})
     assert outcome(again) == (401, "M_UNAUTHORIZED")
 
     auth["session"] = again.json()["session"]
@@ -153,7 +153,9 @@ class TestWithoutRegistration:
 
 
 async def test_login_offers_passwords(client: AsyncClient) -> None:
-    assert (await client.get(f"{V3}/login")).json() == {"flows": [{"type": "m.login.password"}]}
+    assert (await client.get(f"{V3}/login")).json() == {
+        "flows": [{"type": "m.login.password"}, {"type": "m.login.token", "get_login_token": True}]
+    }
 
 
 async def test_one_logs_in_by_localpart_or_user_id(client: AsyncClient, register: Register) -> None:
@@ -181,7 +183,7 @@ async def test_wrong_passwords_and_unknown_users_look_alike(client: AsyncClient,
 async def test_a_login_that_makes_no_sense_is_refused(client: AsyncClient) -> None:
     by_email = {"type": "m.id.thirdparty", "medium": "email", "address": "a@example.org"}
     senseless: list[tuple[dict[str, Any], tuple[int, str]]] = [
-        ({"type": "m.login.token", "token": "x"}, (400, "M_UNKNOWN")),
+        ({"type": "m.login.token", "token": "x"}, (403, "M_FORBIDDEN")),
         ({}, (400, "M_MISSING_PARAM")),
         ({"type": "m.login.password", "password": "x"}, (400, "M_MISSING_PARAM")),
         ({"type": "m.login.password", "user": "alice"}, (400, "M_MISSING_PARAM")),
@@ -302,3 +304,51 @@ async def test_a_token_is_needed_and_must_be_live(client: AsyncClient, register:
     login = await register("alice")
     by_query = await client.get(f"{V3}/account/whoami", params={"access_token": login["access_token"]})
     assert by_query.status_code == 200
+
+
+async def test_a_registration_goes_on_by_its_session_and_ends_twice_alike(client: AsyncClient) -> None:
+    wish = {"username": "alice", "password": "bücher", "device_id": "PHONE", "initial_device_display_name": "Phone"}
+    session = (await client.post(f"{V3}/register", json=wish)).json()["session"]
+    auth = {"auth": {"type": "m.login.dummy", "session": session}}
+    made = (await client.post(f"{V3}/register", json=auth)).json()
+    assert (made["user_id"], made["device_id"]) == ("@alice:hs.test", "PHONE")
+    again = await client.post(f"{V3}/register", json=wish | auth)
+    assert (again.json()["user_id"], again.json()["device_id"]) == ("@alice:hs.test", "PHONE")
+    assert outcome(await who_am_i(client, again.json())) == (200, None)
+    assert (await client.post(f"{V3}/register", json=auth)).status_code == 401
+    assert outcome(await client.post(f"{V3}/register", json=wish | auth | {"password": "x"})) == (403, "M_FORBIDDEN")
+    silent = {"username": "bob", "password": "x", "inhibit_login": 1}
+    session = (await client.post(f"{V3}/register", json=silent)).json()["session"]
+    answer = await client.post(f"{V3}/register", json={"auth": {"type": "m.login.dummy", "session": session}})
+    assert answer.json() == {"user_id": "@bob:hs.test", "home_server": "hs.test"}
+
+
+async def test_one_device_lets_another_in(client: AsyncClient, register: Register, clock: FakeClock) -> None:
+    alice = await register("alice")
+    get_token = "/_matrix/client/v1/login/get_token"
+
+    async def new_token() -> str:
+        session = (await client.post(get_token, headers=bearing(alice))).json()["session"]
+        auth = {"type": "m.login.password", "session": session, "user": "alice", "password": "correct horse"}
+        answer = await client.post(get_token, json={"auth": auth}, headers=bearing(alice))
+        assert answer.json()["expires_in_ms"] == 120_000
+        token: str = answer.json()["login_token"]
+        return token
+
+    async def enter(token: str | None) -> Response:
+        return await client.post(f"{V3}/login", json={"type": "m.login.token", "token": token, "device_id": "TABLET"})
+
+    token = await new_token()
+    tablet = await enter(token)
+    assert (tablet.json()["user_id"], tablet.json()["device_id"]) == ("@alice:hs.test", "TABLET")
+    assert outcome(await who_am_i(client, tablet.json())) == (200, None)
+    assert outcome(await enter(token)) == (403, "M_FORBIDDEN")
+    assert outcome(await enter(None)) == (400, "M_MISSING_PARAM")
+    token = await new_token()
+    clock.advance(seconds=120)
+    assert outcome(await enter(token)) == (403, "M_FORBIDDEN")
+    token = await new_token()
+    auth = {"type": "m.login.password", "user": "alice", "password": "correct horse"}
+    changed = {"new_password": "other horse", "auth": auth}
+    assert (await client.post(f"{V3}/account/password", json=changed, headers=bearing(alice))).status_code == 200
+    assert outcome(await enter(token)) == (403, "M_FORBIDDEN")

@@ -26,7 +26,7 @@ async def test_capabilities_name_the_room_versions(client: AsyncClient, register
         "available": {str(version): "stable" for version in range(6, 13)},
     }
     assert told["m.change_password"] == {"enabled": True}
-    assert told["m.get_login_token"] == {"enabled": False}
+    assert told["m.get_login_token"] == {"enabled": True}
 
 
 async def test_there_are_no_bridges_and_no_turn_servers(client: AsyncClient, register: Register) -> None:

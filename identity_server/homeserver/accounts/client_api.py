@@ -8,10 +8,13 @@ from pydantic import Field
 from identity_server.homeserver.access.current import CurrentUser
 from identity_server.homeserver.access.issue import refresh
 from identity_server.homeserver.access.removal import OpenDeviceWatchers, remove_all_devices, remove_devices
+from identity_server.homeserver.accounts.confirm import Confirm
 from identity_server.homeserver.accounts.identifiers import UserIdentifier, named_user
-from identity_server.homeserver.accounts.interactive import PASSWORD
-from identity_server.homeserver.accounts.login import log_in
+from identity_server.homeserver.accounts.interactive import PASSWORD, Attempt, finish
+from identity_server.homeserver.accounts.login import log_in, log_in_by_token
+from identity_server.homeserver.accounts.login_tokens import LIFETIME_MS, OpenLoginTokens
 from identity_server.homeserver.accounts.passwords import OpenPasswords
+from identity_server.homeserver.accounts.store import password_hash
 from identity_server.matrix.errors import MatrixError, MissingParam
 from identity_server.matrix.identifiers import Text
 from identity_server.runtime.dependencies import (
@@ -23,9 +26,12 @@ from identity_server.runtime.dependencies import (
     Source,
     Transaction,
 )
-from identity_server.runtime.requests import Body, JsonRoute
+from identity_server.runtime.requests import Body, JsonOrNothingRoute, JsonRoute
 
 router = APIRouter(tags=["accounts"], route_class=JsonRoute)
+router_v1 = APIRouter(tags=["accounts"], route_class=JsonOrNothingRoute)
+
+TOKEN = "m.login.token"
 
 Password = Annotated[str, Field(max_length=512)]
 DeviceName = Annotated[Text, Field(min_length=1, max_length=255)]
@@ -39,6 +45,7 @@ class Login(Body):
     medium: Text | None = None
     address: Text | None = None
     password: Password | None = None
+    token: Password | None = None
     device_id: DeviceName | None = None
     initial_device_display_name: DisplayName | None = None
     refresh_token: bool = False
@@ -55,13 +62,17 @@ class Login(Body):
         raise MissingParam("identifier is missing")
 
 
+class TokenWish(Body):
+    auth: Attempt | None = None
+
+
 class Refreshing(Body):
     refresh_token: str
 
 
 @router.get("/login")
 async def get_login_flows() -> dict[str, Any]:
-    return {"flows": [{"type": PASSWORD}]}
+    return {"flows": [{"type": PASSWORD}, {"type": TOKEN, "get_login_token": True}]}
 
 
 @router.post("/login")
@@ -75,8 +86,24 @@ async def post_login(
     entropy: Random,
     now_ms: Now,
     watchers: OpenDeviceWatchers,
+    login_tokens: OpenLoginTokens,
 ) -> dict[str, Any]:
     await limits.hit("login_per_source", source)
+    device = (body.device_id, body.initial_device_display_name)
+    lifetime_ms = settings.homeserver.access_token_lifetime if body.refresh_token else None
+    if body.type == TOKEN:
+        if body.token is None:
+            raise MissingParam("token is missing")
+        ticket = login_tokens.take(body.token, now_ms=now_ms)
+        return await log_in_by_token(
+            database,
+            ticket,
+            device=device,
+            lifetime_ms=lifetime_ms,
+            entropy=entropy,
+            now_ms=now_ms,
+            watchers=watchers,
+        )
     if body.type != PASSWORD:
         raise MatrixError("Unknown login type")
     async with database.reading() as session:
@@ -89,12 +116,29 @@ async def post_login(
         limits,
         user_id=user_id,
         password=body.password,
-        device=(body.device_id, body.initial_device_display_name),
-        lifetime_ms=settings.homeserver.access_token_lifetime if body.refresh_token else None,
+        device=device,
+        lifetime_ms=lifetime_ms,
         entropy=entropy,
         now_ms=now_ms,
         watchers=watchers,
     )
+
+
+@router_v1.post("/login/get_token")
+async def get_login_token(
+    body: TokenWish,
+    user: CurrentUser,
+    confirm: Confirm,
+    session: Transaction,
+    login_tokens: OpenLoginTokens,
+    entropy: Random,
+    now_ms: Now,
+) -> dict[str, Any]:
+    proof = await confirm.user(user.user_id, body.auth, "POST /login/get_token")
+    await finish(session, proof)
+    hashed = await password_hash(session, user.user_id)
+    token = login_tokens.issue(user.user_id, hashed or "", entropy=entropy, now_ms=now_ms)
+    return {"login_token": token, "expires_in_ms": LIFETIME_MS}
 
 
 @router.post("/refresh")

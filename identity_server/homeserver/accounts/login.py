@@ -6,6 +6,7 @@ from identity_server.homeserver.access.issue import issue_token
 from identity_server.homeserver.access.removal import DeviceWatchers
 from identity_server.homeserver.accounts import store
 from identity_server.homeserver.accounts.identifiers import refused
+from identity_server.homeserver.accounts.login_tokens import Ticket
 from identity_server.homeserver.accounts.passwords import Passwords
 from identity_server.matrix.errors import Forbidden
 from identity_server.matrix.identifiers import domain_of
@@ -68,3 +69,26 @@ async def log_in(
             session, user_id, *device, entropy=entropy, now_ms=now_ms, lifetime_ms=lifetime_ms, watchers=watchers
         )
     return {"user_id": user_id, "home_server": domain_of(user_id), **tokens}
+
+
+async def log_in_by_token(
+    database: Database,
+    ticket: Ticket | None,
+    *,
+    device: tuple[str | None, str | None],
+    lifetime_ms: int | None,
+    entropy: Entropy,
+    now_ms: int,
+    watchers: DeviceWatchers,
+) -> dict[str, Any]:
+    """As ``log_in``, for what a login token was made for. Raises ``Forbidden``."""
+    if ticket is None:
+        raise Forbidden("The login token is unknown, or has been used or expired")
+    async with database.transaction() as session:
+        account = await store.find_account(session, ticket.user_id)
+        if account is None or account.deactivated_ts is not None or account.password_hash != ticket.password_hash:
+            raise Forbidden("The login token is not valid any more")
+        tokens = await issue_token(
+            session, ticket.user_id, *device, entropy=entropy, now_ms=now_ms, lifetime_ms=lifetime_ms, watchers=watchers
+        )
+    return {"user_id": ticket.user_id, "home_server": domain_of(ticket.user_id), **tokens}

@@ -8,9 +8,11 @@ from pydantic import Field
 from identity_server.homeserver.access.removal import OpenDeviceWatchers
 from identity_server.homeserver.accounts import store as accounts
 from identity_server.homeserver.accounts.client_api import DeviceName, DisplayName, Password
-from identity_server.homeserver.accounts.interactive import Attempt
+from identity_server.homeserver.accounts.interactive import Attempt, AuthenticationNeeded
+from identity_server.homeserver.accounts.login import log_in
 from identity_server.homeserver.accounts.passwords import OpenPasswords
 from identity_server.homeserver.accounts.user_ids import user_id_for
+from identity_server.homeserver.registration.begun import OpenBegun
 from identity_server.homeserver.registration.flows import is_valid_token, wanted_of
 from identity_server.homeserver.registration.register import check_free, register_account
 from identity_server.homeserver.validation.own_account import OpenOwnAccount, OwnAccount
@@ -37,8 +39,13 @@ class Registration(Body):
     password: Password | None = None
     device_id: DeviceName | None = None
     initial_device_display_name: DisplayName | None = None
-    inhibit_login: bool = False
+    inhibit_login: bool | Literal[0, 1] = False
     refresh_token: bool = False
+
+    @property
+    def wish(self) -> dict[str, Any]:
+        """What was said of the account."""
+        return {name: getattr(self, name) for name in self.model_fields_set - {"auth"}}
 
 
 @router.post("")
@@ -53,6 +60,7 @@ async def register(
     entropy: Random,
     now_ms: Now,
     watchers: OpenDeviceWatchers,
+    registrations: OpenBegun,
     kind: Literal["user", "guest"] = "user",
 ) -> dict[str, Any]:
     if kind == "guest":
@@ -60,20 +68,47 @@ async def register(
     _check_open(settings)
     await limits.hit("registration_per_source", source)
     homeserver = settings.homeserver
-    return await register_account(
-        database,
-        passwords,
-        wanted_of(homeserver, own),
-        username=body.username,
-        password=body.password,
-        attempt=body.auth,
-        device=None if body.inhibit_login else (body.device_id, body.initial_device_display_name),
-        lifetime_ms=homeserver.access_token_lifetime if body.refresh_token else None,
-        server_name=homeserver.name,
-        entropy=entropy,
-        now_ms=now_ms,
-        watchers=watchers,
-    )
+    session_id = body.auth.session if body.auth else None
+    begun = registrations.find(session_id, now_ms=now_ms) if session_id else None
+    if begun:
+        body = body.model_copy(update={**begun.wish, **body.wish})
+    device = None if body.inhibit_login else (body.device_id, body.initial_device_display_name)
+    lifetime_ms = homeserver.access_token_lifetime if body.refresh_token else None
+    if begun and begun.user_id and body.password is not None and device:
+        # The account was made; the client did not hear of it.
+        return await log_in(
+            database,
+            passwords,
+            limits,
+            user_id=begun.user_id,
+            password=body.password,
+            device=device,
+            lifetime_ms=lifetime_ms,
+            entropy=entropy,
+            now_ms=now_ms,
+            watchers=watchers,
+        )
+    try:
+        made = await register_account(
+            database,
+            passwords,
+            wanted_of(homeserver, own),
+            username=body.username,
+            password=body.password,
+            attempt=body.auth,
+            device=device,
+            lifetime_ms=lifetime_ms,
+            server_name=homeserver.name,
+            entropy=entropy,
+            now_ms=now_ms,
+            watchers=watchers,
+        )
+    except AuthenticationNeeded as needed:
+        registrations.remember(needed.body["session"], body.wish, now_ms=now_ms)
+        raise
+    if session_id:
+        registrations.finish(session_id, made["user_id"])
+    return made
 
 
 @router.get("/available")
