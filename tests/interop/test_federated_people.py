@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from hashlib import sha256
 from urllib.parse import urlsplit
 
@@ -133,10 +134,8 @@ async def test_a_new_device_is_heard_of_and_its_keys_are_served(
     bob.view.changed_devices.clear()
     phone = await people.again(alice)
     await phone.asks("POST", "/keys/upload", _device_keys(phone))
-    await bob.until(lambda view: alice.user_id in view.changed_devices, "the change of her devices")
-    keys = (await bob.asks("POST", "/keys/query", {"device_keys": {alice.user_id: []}}))["device_keys"]
-    served = keys[alice.user_id][phone.device_id]
-    assert served["keys"] == _device_keys(phone)["device_keys"]["keys"]
+    keys = await _devices_once(bob, alice, lambda devices: phone.device_id in devices)
+    assert keys[phone.device_id]["keys"] == _device_keys(phone)["device_keys"]["keys"]
 
     claimed = await bob.asks(
         "POST", "/keys/claim", {"one_time_keys": {alice.user_id: {phone.device_id: "signed_curve25519"}}}
@@ -145,12 +144,19 @@ async def test_a_new_device_is_heard_of_and_its_keys_are_served(
     assert key_id == "signed_curve25519:AAAAAQ"
 
     await phone.asks("POST", "/logout")
+    await _devices_once(bob, alice, lambda devices: phone.device_id not in devices)
+
+
+async def _devices_once(asker: Person, owner: Person, holds: Callable[[Json], bool]) -> Json:
+    """The device keys of the owner, once they are as they should; they are asked for at each notice of a change."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        # Each change is told of on its own, so there may be more than one notice until this one is in.
-        while phone.device_id in keys.get(alice.user_id, {}):
-            bob.view.changed_devices.clear()
-            await bob.until(lambda view: alice.user_id in view.changed_devices, "that one of her devices is gone")
-            keys = (await bob.asks("POST", "/keys/query", {"device_keys": {alice.user_id: []}}))["device_keys"]
+        while True:
+            await asker.until(lambda view: owner.user_id in view.changed_devices, "the change of devices")
+            asker.view.changed_devices.clear()
+            answer = await asker.asks("POST", "/keys/query", {"device_keys": {owner.user_id: []}})
+            devices: Json = answer["device_keys"].get(owner.user_id, {})
+            if holds(devices):
+                return devices
 
 
 async def test_an_encrypted_message_is_read_by_a_client_of_the_other_server_that_verified_the_sender(
