@@ -15,6 +15,7 @@ from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.stripped import shown_state
 from identity_server.homeserver.timeline.timeline import Timeline
 from identity_server.matrix.errors import IncompatibleRoomVersion, MissingParam
+from identity_server.matrix.identifiers import Text
 from identity_server.runtime.database import Database
 from identity_server.runtime.dependencies import Now, OpenDatabase, Transaction
 from identity_server.runtime.errors import json_response
@@ -29,8 +30,8 @@ Pdu = dict[str, Any]
 @router.get("/v1/make_join/{room_id}/{user_id}")
 async def make_join(
     origin: Origin,
-    room_id: str,
-    user_id: str,
+    room_id: Text,
+    user_id: Text,
     session: Transaction,
     handshakes: OpenHandshakes,
     now_ms: Now,
@@ -42,8 +43,8 @@ async def make_join(
 @router.get("/v1/make_knock/{room_id}/{user_id}")
 async def make_knock(
     origin: Origin,
-    room_id: str,
-    user_id: str,
+    room_id: Text,
+    user_id: Text,
     session: Transaction,
     handshakes: OpenHandshakes,
     now_ms: Now,
@@ -54,14 +55,14 @@ async def make_knock(
 
 @router.get("/v1/make_leave/{room_id}/{user_id}")
 async def make_leave(
-    origin: Origin, room_id: str, user_id: str, session: Transaction, handshakes: OpenHandshakes, now_ms: Now
+    origin: Origin, room_id: Text, user_id: Text, session: Transaction, handshakes: OpenHandshakes, now_ms: Now
 ) -> dict[str, Any]:
     return await handshakes.offer(session, origin, room_id, user_id, "leave", versions=None, now_ms=now_ms)
 
 
 @router.put("/v2/send_join/{room_id}/{event_id}")
 async def send_join(
-    origin: Origin, room_id: str, event_id: str, body: Pdu, handshakes: OpenHandshakes, database: OpenDatabase
+    origin: Origin, room_id: Text, event_id: Text, body: Pdu, handshakes: OpenHandshakes, database: OpenDatabase
 ) -> Response:
     event = await handshakes.accept(origin, room_id, event_id, body, "join")
     return json_response(await _joined(database, handshakes.receiver.timeline, event))
@@ -69,7 +70,7 @@ async def send_join(
 
 @router.put("/v1/send_join/{room_id}/{event_id}", deprecated=True)
 async def send_join_v1(
-    origin: Origin, room_id: str, event_id: str, body: Pdu, handshakes: OpenHandshakes, database: OpenDatabase
+    origin: Origin, room_id: Text, event_id: Text, body: Pdu, handshakes: OpenHandshakes, database: OpenDatabase
 ) -> Response:
     event = await handshakes.accept(origin, room_id, event_id, body, "join")
     return json_response([200, await _joined(database, handshakes.receiver.timeline, event)])
@@ -77,7 +78,7 @@ async def send_join_v1(
 
 @router.put("/v1/send_knock/{room_id}/{event_id}")
 async def send_knock(
-    origin: Origin, room_id: str, event_id: str, body: Pdu, handshakes: OpenHandshakes, database: OpenDatabase
+    origin: Origin, room_id: Text, event_id: Text, body: Pdu, handshakes: OpenHandshakes, database: OpenDatabase
 ) -> dict[str, Any]:
     event = await handshakes.accept(origin, room_id, event_id, body, "knock")
     async with database.reading() as session:
@@ -86,21 +87,23 @@ async def send_knock(
 
 @router.put("/v2/send_leave/{room_id}/{event_id}")
 async def send_leave(
-    origin: Origin, room_id: str, event_id: str, body: Pdu, handshakes: OpenHandshakes
+    origin: Origin, room_id: Text, event_id: Text, body: Pdu, handshakes: OpenHandshakes
 ) -> dict[str, Any]:
     await handshakes.accept(origin, room_id, event_id, body, "leave")
     return {}
 
 
 @router.put("/v1/send_leave/{room_id}/{event_id}", deprecated=True)
-async def send_leave_v1(origin: Origin, room_id: str, event_id: str, body: Pdu, handshakes: OpenHandshakes) -> Response:
+async def send_leave_v1(
+    origin: Origin, room_id: Text, event_id: Text, body: Pdu, handshakes: OpenHandshakes
+) -> Response:
     await handshakes.accept(origin, room_id, event_id, body, "leave")
     return json_response([200, {}])
 
 
 @router.put("/v2/invite/{room_id}/{event_id}")
 async def invite(
-    origin: Origin, room_id: str, event_id: str, body: Pdu, invitations: OpenInvitations
+    origin: Origin, room_id: Text, event_id: Text, body: Pdu, invitations: OpenInvitations
 ) -> dict[str, Any]:
     for name in ("room_version", "event"):
         if name not in body:
@@ -112,7 +115,7 @@ async def invite(
 
 
 @router.put("/v1/invite/{room_id}/{event_id}", deprecated=True)
-async def invite_v1(_origin: Origin, room_id: str, event_id: str, body: Pdu) -> None:
+async def invite_v1(_origin: Origin, room_id: Text, event_id: Text, body: Pdu) -> None:
     # "Servers which receive a v1 invite request must assume that the room version is either 1 or 2."
     raise IncompatibleRoomVersion("This server does not know the room's version", room_version="1")
 

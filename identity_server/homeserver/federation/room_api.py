@@ -11,6 +11,7 @@ from identity_server.homeserver.federation.requester import Origin
 from identity_server.homeserver.federation.server_visibility import pdus_of
 from identity_server.homeserver.timeline.timeline import OpenTimeline
 from identity_server.matrix.canonical_json import LARGEST_INTEGER
+from identity_server.matrix.identifiers import Text
 from identity_server.runtime.dependencies import Now, Reading
 from identity_server.runtime.errors import json_response
 from identity_server.runtime.requests import Body, JsonRoute
@@ -22,7 +23,7 @@ _MOST_EVENTS = 100
 _MOST_MISSING = 100
 _MOST_STARTS = 50
 
-Ids = Annotated[list[Annotated[str, Field(max_length=255)]], Field(max_length=500)]
+Ids = Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=500)]
 
 
 class MissingQuery(Body):
@@ -34,14 +35,16 @@ class MissingQuery(Body):
 
 @router.get("/event/{event_id}")
 async def get_event(
-    origin: Origin, event_id: str, session: Reading, timeline: OpenTimeline, now_ms: Now
+    origin: Origin, event_id: Text, session: Reading, timeline: OpenTimeline, now_ms: Now
 ) -> dict[str, Any]:
     event = await reads.single_event(session, timeline, origin, event_id)
     return _transaction(timeline, [event], now_ms)
 
 
 @router.get("/state/{room_id}")
-async def get_state(origin: Origin, room_id: str, session: Reading, timeline: OpenTimeline, event_id: str) -> Response:
+async def get_state(
+    origin: Origin, room_id: Text, session: Reading, timeline: OpenTimeline, event_id: Text
+) -> Response:
     await reads.check_may_read(session, timeline, origin, room_id)
     state_ids = list((await reads.state_before(session, timeline, room_id, event_id)).values())
     chain_ids = await reads.auth_chain_ids(session, state_ids)
@@ -55,7 +58,7 @@ async def get_state(origin: Origin, room_id: str, session: Reading, timeline: Op
 
 @router.get("/state_ids/{room_id}")
 async def get_state_ids(
-    origin: Origin, room_id: str, session: Reading, timeline: OpenTimeline, event_id: str
+    origin: Origin, room_id: Text, session: Reading, timeline: OpenTimeline, event_id: Text
 ) -> dict[str, Any]:
     await reads.check_may_read(session, timeline, origin, room_id)
     state_ids = list((await reads.state_before(session, timeline, room_id, event_id)).values())
@@ -64,7 +67,7 @@ async def get_state_ids(
 
 @router.get("/event_auth/{room_id}/{event_id}")
 async def get_auth_chain(
-    origin: Origin, room_id: str, event_id: str, session: Reading, timeline: OpenTimeline
+    origin: Origin, room_id: Text, event_id: Text, session: Reading, timeline: OpenTimeline
 ) -> Response:
     await reads.check_may_read(session, timeline, origin, room_id)
     await reads.event_in(session, room_id, event_id)
@@ -75,11 +78,11 @@ async def get_auth_chain(
 @router.get("/backfill/{room_id}")
 async def backfill(
     origin: Origin,
-    room_id: str,
+    room_id: Text,
     session: Reading,
     timeline: OpenTimeline,
     now_ms: Now,
-    v: Annotated[list[str], Query(max_length=_MOST_STARTS)],
+    v: Annotated[list[Text], Query(max_length=_MOST_STARTS)],
     limit: int,
 ) -> dict[str, Any]:
     await reads.check_may_read(session, timeline, origin, room_id)
@@ -90,7 +93,7 @@ async def backfill(
 
 @router.post("/get_missing_events/{room_id}")
 async def get_missing_events(
-    origin: Origin, room_id: str, body: MissingQuery, session: Reading, timeline: OpenTimeline
+    origin: Origin, room_id: Text, body: MissingQuery, session: Reading, timeline: OpenTimeline
 ) -> dict[str, Any]:
     await reads.check_may_read(session, timeline, origin, room_id)
     events = await reads.missing_events(
@@ -109,7 +112,7 @@ async def get_missing_events(
 @router.get("/timestamp_to_event/{room_id}")
 async def get_event_by_timestamp(
     origin: Origin,
-    room_id: str,
+    room_id: Text,
     session: Reading,
     timeline: OpenTimeline,
     ts: Annotated[int, Query(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)],

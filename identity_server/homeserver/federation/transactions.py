@@ -5,6 +5,7 @@ after the other. Each room takes transactions of its own, and the answer is kept
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity_server.homeserver.events.format import InvalidEvent
 from identity_server.homeserver.events.hashing import event_id
 from identity_server.homeserver.events.versions import VERSIONS
+from identity_server.homeserver.federation.acl import check_acl
 from identity_server.homeserver.federation.edus import Edus
 from identity_server.homeserver.federation.later import Later
 from identity_server.homeserver.federation.models import ReceivedTransaction
@@ -28,7 +30,7 @@ from identity_server.homeserver.federation.receive import Receiver
 from identity_server.homeserver.federation.withdrawn import take_outside
 from identity_server.homeserver.timeline.store import find_room
 from identity_server.matrix.canonical_json import NotCanonical
-from identity_server.matrix.errors import BadJson, InvalidParam, MatrixError, NotFound
+from identity_server.matrix.errors import BadJson, Forbidden, InvalidParam, MatrixError, NotFound
 from identity_server.matrix.single_flight import SingleFlight
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database, insert, savepoint
@@ -145,11 +147,29 @@ class Transactions:
             return
         try:
             async with savepoint(session):
-                await handle(session, origin, edu["content"])
+                content = await _of_rooms_that_permit(session, origin, str(edu_type), edu["content"])
+                await handle(session, origin, content)
         except MatrixError as error:
             log.info("edu refused", edu_type=edu_type, error=error.errcode)
         except (SQLAlchemyError, ValueError, TypeError, KeyError, AttributeError) as error:
             log.error("an edu could not be taken", edu_type=edu_type, exc_info=error)
+
+
+async def _of_rooms_that_permit(
+    session: AsyncSession, origin: str, edu_type: str, content: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What an EDU says of rooms that do not keep ``origin`` out. Raises ``Forbidden`` if that is nothing."""
+    if edu_type == "m.typing" and (room_id := _room_id(content)) is not None:
+        await check_acl(session, room_id, origin)
+    if edu_type == "m.receipt":
+        permitted = {}
+        for room_id, receipts in content.items():
+            with contextlib.suppress(Forbidden):
+                if "\0" not in room_id:
+                    await check_acl(session, room_id, origin)
+                    permitted[room_id] = receipts
+        return permitted
+    return content
 
 
 OpenTransactions = Annotated[Transactions, opened("transactions")]

@@ -1,6 +1,8 @@
 """What another server may send, and what comes of it."""
 
 import asyncio
+import contextlib
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -125,6 +127,11 @@ async def test_a_room_keeps_servers_out_by_its_list(alice: Person, here: Homeser
             await alice.sets(room_id, "m.room.server_acl", acl)
             event = room.event(content={"body": str(acl)})
             assert "error" in (await peer.send(event.pdu))[event.event_id]
+            typing = {"room_id": room_id, "user_id": peer.mallory, "typing": True}
+            await peer.send(edus=[{"edu_type": "m.typing", "content": typing}])
+            told = await alice.ok("GET", "/sync", timeout=0)
+            ephemeral = told["rooms"]["join"][room_id]["ephemeral"]["events"]
+            assert [event["content"] for event in ephemeral if event["type"] == "m.typing"] in ([], [{"user_ids": []}])
             for path in ("state_ids/{}?event_id=$a", "backfill/{}?v=$a&limit=1", "event_auth/{}/$a"):
                 answer = await peer.ask("GET", f"/_matrix/federation/v1/{path.format(quote(room_id))}")
                 assert (answer.status_code, answer.json()["errcode"]) == (403, "M_FORBIDDEN"), path
@@ -206,6 +213,69 @@ async def test_whatever_is_sent_nothing_breaks(peer: Peer, alice: Person) -> Non
     assert await alice.texts(other_id) == ["elsewhere"]
 
 
+async def test_whatever_is_made_of_an_event_by_chance_does_no_harm(peer: Peer, alice: Person) -> None:
+    room_id = await alice.creates(preset="public_chat", room_version="11")
+    room = await peer.joins(room_id)
+    chance = random.Random(11)
+    kinds = ("m.room.message", "m.room.member", "m.room.power_levels", "m.room.topic", "m.room.redaction", "org.x")
+    for _ in range(6):
+        pdus = []
+        for _ in range(20):
+            fields = {name: _junk(chance) for name in chance.sample(_FIELDS, chance.randint(0, 2))}
+            content = {_text(chance): _junk(chance) for _ in range(3)} | {"membership": chance.choice(("join", "x"))}
+            with contextlib.suppress(ValueError, TypeError, AttributeError):  # what cannot even be signed
+                pdus.append(room.event(chance.choice(kinds), content, **fields).pdu)
+        await peer.send(*pdus)
+    fine = room.event(content={"body": "fine"})
+    assert await peer.send(fine.pdu) == {fine.event_id: {}}
+    await alice.says(room_id, "well")
+    assert {"fine", "well"} <= set(await alice.texts(room_id))
+
+
+async def test_nonsense_in_paths_and_bodies_is_refused(peer: Peer, alice: Person) -> None:
+    room_id = await alice.creates(preset="public_chat")
+    await peer.joins(room_id)
+    name, nul = quote(room_id), "%00"
+    for path in (
+        f"event/{nul}",
+        f"state/{nul}?event_id=$a",
+        f"state/{name}?event_id={nul}",
+        f"state_ids/{name}?event_id={nul}",
+        f"state_ids/{name}",
+        f"event_auth/{name}/{nul}",
+        f"backfill/{name}?v={nul}&limit=1",
+        f"backfill/{name}?v=$a&limit=-1&limit=x",
+        f"backfill/{name}?v=$a&limit={10**30}",
+        f"timestamp_to_event/{name}?ts={10**30}&dir=f",
+        f"timestamp_to_event/{name}?ts=1&dir=x",
+        f"make_join/{nul}/{nul}?ver={nul}",
+        f"make_leave/{name}/{nul}",
+        f"hierarchy/{nul}",
+        f"query/directory?room_alias={nul}",
+        f"query/profile?user_id={nul}",
+        f"publicRooms?limit={10**30}&since={nul}",
+        f"user/devices/{nul}",
+        f"media/download/{nul}",
+    ):
+        answer = await peer.ask("GET", f"/_matrix/federation/v1/{path}")
+        assert answer.status_code < 500, (path, answer.status_code)
+    for method, path, body in (
+        ("POST", f"v1/get_missing_events/{name}", {"latest_events": ["\0"], "earliest_events": [1]}),
+        ("POST", f"v1/get_missing_events/{name}", {"latest_events": [], "earliest_events": [], "limit": 10**30}),
+        ("PUT", "v1/send/1", {"pdus": {}}),
+        ("PUT", "v1/send/2", {"pdus": [{}] * 51}),
+        ("PUT", "v1/send/3", {"edus": [{}] * 101}),
+        ("PUT", f"v1/send/{nul}", {"pdus": []}),
+        ("PUT", f"v2/send_join/{name}/{nul}", {}),
+        ("PUT", f"v2/invite/{nul}/$a", {"event": {}, "room_version": {}}),
+        ("PUT", f"v1/exchange_third_party_invite/{name}", {"type": "m.room.member", "content": {}}),
+        ("POST", "v1/user/keys/query", {"device_keys": {"\0": ["\0"]}}),
+        ("POST", "v1/user/keys/claim", {"one_time_keys": 1}),
+    ):
+        answer = await peer.ask(method, f"/_matrix/federation/{path}", body)
+        assert answer.status_code < 500, (path, answer.status_code)
+
+
 async def test_a_server_that_answers_slowly_keeps_only_its_own_event_waiting(
     peer: Peer, alice: Person, here: Homeserver, authority: Authority
 ) -> None:
@@ -234,6 +304,41 @@ async def _held_until(peer: Peer, release: asyncio.Event, pdu: Any) -> None:
 
     object.__setattr__(peer, "hear", held)
     await peer.send(pdu)
+
+
+_FIELDS = (
+    "prev_events",
+    "auth_events",
+    "depth",
+    "origin_server_ts",
+    "state_key",
+    "sender",
+    "type",
+    "redacts",
+    "origin",
+)
+
+
+def _text(chance: random.Random) -> str:
+    return "".join(chance.choice("ab$@!:\0 \u00e9\U0001f600") for _ in range(chance.randint(0, 12)))
+
+
+def _junk(chance: random.Random, levels: int = 3) -> Any:
+    match chance.randrange(9 if levels else 6):
+        case 0:
+            return None
+        case 1:
+            return chance.choice((0, -1, 1, LARGEST, -LARGEST, True))
+        case 2 | 3:
+            return _text(chance)
+        case 4:
+            return chance.choice((f"${_text(chance)}", f"@{_text(chance)}:a", f"!{_text(chance)}"))
+        case 5:
+            return "x" * chance.choice((10, 300))
+        case 6 | 7:
+            return [_junk(chance, levels - 1) for _ in range(chance.randint(0, 4))]
+        case _:
+            return {_text(chance): _junk(chance, levels - 1) for _ in range(chance.randint(0, 4))}
 
 
 def _nested(levels: int) -> Any:
