@@ -7,13 +7,23 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import Event
+from identity_server.homeserver.events.versions import RoomVersion, room_version
 from identity_server.homeserver.timeline import store
-from identity_server.matrix.errors import Forbidden
+from identity_server.matrix.errors import Forbidden, NotFound
 from identity_server.matrix.identifiers import split_server_name
 
 _ACL = "m.room.server_acl"
 _LONGEST_GLOB = 255
 _MOST_GLOBS = 10_000
+
+
+async def version_of_our_room(session: AsyncSession, room_id: str, origin: str, server_name: str) -> RoomVersion:
+    """Of a room that ``server_name``, who we are, is in. Raises ``NotFound``, and ``Forbidden`` by the room's ACL."""
+    room = await store.find_room(session, room_id)
+    if room is None or not await store.is_server_in_room(session, room_id, server_name):
+        raise NotFound("Unknown room")
+    await check_acl(session, room_id, origin)
+    return room_version(room.version)
 
 
 async def check_acl(session: AsyncSession, room_id: str, server_name: str) -> None:

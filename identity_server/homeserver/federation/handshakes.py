@@ -16,8 +16,9 @@ from identity_server.homeserver.events.hashing import countersign
 from identity_server.homeserver.events.reading import read_event
 from identity_server.homeserver.events.signatures import AUTHORISED_VIA
 from identity_server.homeserver.events.versions import RoomVersion
+from identity_server.homeserver.federation.acl import version_of_our_room
 from identity_server.homeserver.federation.checks import BadSignature, check_event
-from identity_server.homeserver.federation.receive import Receiver, version_of_our_room
+from identity_server.homeserver.federation.receive import Receiver
 from identity_server.homeserver.federation.restricted import authoriser_for
 from identity_server.homeserver.timeline.build import Draft, unsigned_pdu
 from identity_server.homeserver.timeline.room import lock_room

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import Event, StateKey
-from identity_server.homeserver.federation.receive import version_of_our_room
+from identity_server.homeserver.federation.acl import version_of_our_room
 from identity_server.homeserver.federation.server_visibility import as_seen_by
 from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.stored import ACCEPTED, EVENTS, OUTLIER, REJECTED, SOFT_FAILED, StoredEvent

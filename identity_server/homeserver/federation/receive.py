@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity_server.homeserver.events.auth_rules import NotAllowed, auth_keys, authorise
 from identity_server.homeserver.events.event import CREATE, Event, StateMap
 from identity_server.homeserver.events.format import InvalidEvent
-from identity_server.homeserver.events.versions import RoomVersion, room_version
-from identity_server.homeserver.federation.acl import check_acl
+from identity_server.homeserver.events.versions import RoomVersion
+from identity_server.homeserver.federation.acl import version_of_our_room
 from identity_server.homeserver.federation.checks import BadSignature, check_event, in_order
 from identity_server.homeserver.federation.fetch import Fetch
 from identity_server.homeserver.federation.gap import collect_gap
@@ -32,7 +32,7 @@ from identity_server.homeserver.timeline.room import LockedRoom, lock_room
 from identity_server.homeserver.timeline.state import resolved_group
 from identity_server.homeserver.timeline.stored import ACCEPTED, OUTLIER, REJECTED, SOFT_FAILED
 from identity_server.homeserver.timeline.timeline import Timeline
-from identity_server.matrix.errors import MatrixError, NotFound
+from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.http import Unreachable
 from identity_server.matrix.json_api import Refused
 from identity_server.runtime.database import Database, savepoint
@@ -292,15 +292,6 @@ async def authorise_by_group(session: AsyncSession, timeline: Timeline, event: E
     keys = {CREATE, *auth_keys(event.type, event.sender, event.state_key, event.content, event.version)}
     found = await store.get_events(session, [state[key] for key in keys if key in state])
     authorise(event, {stored.event.key: stored.event for stored in found.values()})
-
-
-async def version_of_our_room(session: AsyncSession, room_id: str, origin: str, server_name: str) -> RoomVersion:
-    """Of a room that ``server_name``, who we are, is in. Raises ``NotFound``, and ``Forbidden`` by the room's ACL."""
-    room = await store.find_room(session, room_id)
-    if room is None or not await store.is_server_in_room(session, room_id, server_name):
-        raise NotFound("Unknown room")
-    await check_acl(session, room_id, origin)
-    return room_version(room.version)
 
 
 OpenReceiver = Annotated[Receiver, opened("receiver")]
