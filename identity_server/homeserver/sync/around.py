@@ -51,7 +51,7 @@ async def new_account_data(look: Look) -> AccountData:
 
 
 async def new_presence(look: Look, come: Collection[str]) -> list[Event]:
-    """Of those who share a room: what changed, and what is so of whoever is new (``come``)."""
+    """Of the user and those who share a room: what changed, and what is so of whoever is new (``come``)."""
     session, request, wanted = look.session, look.request, look.request.wanted.presence
     if not look.newest.presence or not wanted.admits_type(PRESENCE):
         return []
@@ -61,7 +61,8 @@ async def new_presence(look: Look, come: Collection[str]) -> list[Event]:
         if changed:
             near = await sharing.joined_to_any(session, changed, look.rooms.joined) | {request.user_id}
             found |= {user_id: status for user_id, status in changed.items() if user_id in near}
-    new = await presence.statuses_of(session, come) if come else []
+    unknown = {request.user_id, *come} if request.since is None else come
+    new = await presence.statuses_of(session, unknown) if unknown else []
     if look.rooms.entered:
         new += await presence.present_in(session, look.rooms.entered)
     for status in new:

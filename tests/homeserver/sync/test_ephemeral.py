@@ -99,6 +99,8 @@ async def test_presence_follows_syncing_and_is_told_to_who_shares_a_room(
     alice: Person, bob: Person, meet: Meet, room_id: str, clock: FakeClock, state: dict[str, Any]
 ) -> None:
     carol = await meet("carol")
+    [own] = (await Syncing(carol).sync())["presence"]["events"]
+    assert (own["sender"], own["content"]["presence"]) == (carol.user_id, "online")
     client = Syncing(bob)
     await client.sync()
 
