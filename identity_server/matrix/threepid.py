@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from typing import NamedTuple
 
 import phonenumbers
@@ -16,6 +16,7 @@ MSISDN = "msisdn"
 # mail header could be bent with. Stricter than RFC 5321 where it allows quoted local parts, which nobody has.
 _EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f]{1,64}@[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f/]{1,253}")
 _DOMAIN_LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _MSISDN = re.compile(r"[1-9][0-9]{4,14}")
 
 
@@ -83,4 +84,4 @@ def lowercase_spelling(typed: str, address: str) -> str | None:
 def lookup_hash(address: str, medium: str, pepper: str) -> str:
     """URL-safe unpadded base64 of the SHA-256 of "<address> <medium> <pepper>" (Identity Service API, "sha256")."""
     digest = hashlib.sha256(f"{address} {medium} {pepper}".encode()).digest()
-    return urlsafe_b64encode(digest).decode()[:43]
+    return b2a_base64(digest, newline=False).translate(_URL_SAFE)[:43].decode()

@@ -26,10 +26,13 @@ async def reindex(session: AsyncSession, changes: Sequence[Change]) -> None:
         found: dict[str, str | None] = {}
         gone: set[str] = set()
         for threepid, before, after in changes:
-            now = set(spellings(threepid, after.spelling)) if after.user_id else set()
-            then = set(spellings(threepid, before.spelling)) if before else set()
-            found.update((lookup_hash(address, threepid.medium, live.pepper), after.user_id) for address in now)
-            gone.update(lookup_hash(address, threepid.medium, live.pepper) for address in then - now)
+            now = spellings(threepid, after.spelling) if after.user_id else ()
+            then = spellings(threepid, before.spelling) if before else ()
+            for address in now:
+                found[lookup_hash(address, threepid.medium, live.pepper)] = after.user_id
+            for address in then:
+                if address not in now:
+                    gone.add(lookup_hash(address, threepid.medium, live.pepper))
         if live.state == "building":
             # A row that says "nobody" keeps the builder from bringing back what it may have read before.
             found.update(dict.fromkeys(gone))

@@ -4,6 +4,7 @@ An address about which anything is known already, bound or unbound, is left alon
 repeating it changes nothing.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -37,12 +38,23 @@ async def import_bindings(
 ) -> Imported:
     stated = read = 0
     with uncollected():
-        while batch := list(islice(bindings, _AT_ONCE)):
-            async with database.transaction() as session:
-                stated += await _state(session, batch, server_name, clock.now_ms())
+        batch = await _read(bindings)
+        while batch:
+            coming = asyncio.create_task(_read(bindings))
+            try:
+                async with database.transaction() as session:
+                    stated += await _state(session, batch, server_name, clock.now_ms())
+            finally:
+                await asyncio.wait([coming])
             read += len(batch)
             progress(read)
+            batch = coming.result()
     return Imported(stated, read - stated)
+
+
+async def _read(bindings: Iterator[Bound]) -> list[Bound]:
+    """In a thread: while the engine is at work on one batch, there is time to read the next."""
+    return await asyncio.to_thread(lambda: list(islice(bindings, _AT_ONCE)))
 
 
 async def _state(session: AsyncSession, batch: Sequence[Bound], server_name: str, now_ms: int) -> int:
