@@ -78,11 +78,18 @@ async def _measure(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
         bar = stack.enter_context(Progress(*columns, console=console, transient=True))
-        task = bar.add_task("", total=len(chosen))
+        task, long_work = bar.add_task("", total=len(chosen)), bar.add_task("", visible=False)
         name = ""
-        world = World(
-            folder, QUICK if quick else FULL, lambda what: bar.update(task, description=f"{name}: {what}"), stack
-        )
+
+        def say(what: str) -> None:
+            bar.update(task, description=f"{name}: {what}")
+            bar.update(long_work, visible=False)
+
+        def advance(what: str, done: int, of: int, per_second: float) -> None:
+            description = f"{what}, {per_second:,.0f} rows/s"
+            bar.update(long_work, description=description, completed=done, total=of, visible=True)
+
+        world = World(folder, QUICK if quick else FULL, say, advance, stack)
         for name, story in chosen.items():
             try:
                 async for row in story(world):

@@ -1,7 +1,7 @@
 """What the tables are filled with: as many people as one likes, each with an address, and the same every time."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -54,11 +54,11 @@ async def open_database(url: str) -> Database:
     return database
 
 
-async def fill(url: str, start: int, end: int) -> None:
+async def fill(url: str, start: int, end: int, progress: Callable[[int], None] = lambda _done: None) -> None:
     """Import the people from ``start`` to ``end``, and gather statistics as PostgreSQL would by itself."""
     database = await open_database(url)
     try:
-        await import_bindings(database, people(start, end), server_name=NAME, clock=SystemClock())
+        await import_bindings(database, people(start, end), server_name=NAME, clock=SystemClock(), progress=progress)
         if not database.is_sqlite:
             async with database.transaction() as session:
                 await session.execute(text("ANALYZE"))

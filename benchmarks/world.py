@@ -12,6 +12,7 @@ from benchmarks import data
 from benchmarks.processes import new_database, postgresql
 
 Say = Callable[[str], None]
+Advance = Callable[[str, int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,6 @@ class Sizes:
 
     main: int
     steps: tuple[int, ...]
-    replicated: int
     seconds: float  # of each load
     events: int  # that the homeserver starts with
     members: int  # of the room that is joined over federation
@@ -28,15 +28,18 @@ class Sizes:
     received: int  # events over federation
 
 
-FULL = Sizes(1_000_000, (10_000, 100_000, 1_000_000, 10_000_000), 200_000, 4.0, 100_000, 5_000, 20_000, 4_000)
-QUICK = Sizes(50_000, (5_000, 50_000), 20_000, 1.0, 5_000, 300, 1_000, 500)
+FULL = Sizes(1_000_000, (10_000, 100_000, 1_000_000, 10_000_000), 4.0, 100_000, 5_000, 20_000, 4_000)
+QUICK = Sizes(50_000, (5_000, 50_000), 1.0, 5_000, 300, 1_000, 500)
 
 
 class World:
-    def __init__(self, folder: Path, sizes: Sizes, say: Say, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, sizes: Sizes, say: Say, advance: Advance, stack: ExitStack) -> None:
+        """``say`` what is going on; ``advance`` the bar of something that takes long: what, rows done, of how many,
+        rows per second."""
         self.folder = folder
         self.sizes = sizes
         self.say = say
+        self.advance = advance
         self._stack = stack
         self._postgresql: str | None = None
         self._on_postgresql: str | None = None
@@ -58,10 +61,18 @@ class World:
         for size in sorted({*(step for step in self.sizes.steps if step < people), people}):
             if size > self.people:
                 self.say(f"importing up to {size:,}")
-                began = perf_counter()
-                await data.fill(self.sqlite, self.people, size)
-                self.imported[size] = (size - self.people) / (perf_counter() - began)
+                self.imported[size] = await self.fill(self.sqlite, self.people, size)
                 self.people = size
+
+    async def fill(self, url: str, start: int, end: int) -> float:
+        """Import the people from ``start`` to ``end``; rows per second."""
+        began = perf_counter()
+        await data.fill(url, start, end, lambda done: self.watch("importing", done, end - start, began))
+        return (end - start) / (perf_counter() - began)
+
+    def watch(self, what: str, done: int, of: int, began: float) -> None:
+        """Show how far it is with ``what``, which ``began`` then (``perf_counter``)."""
+        self.advance(what, done, of, done / (perf_counter() - began))
 
     async def copy(self) -> str:
         """A database of the main size, to be changed at will."""
@@ -77,9 +88,7 @@ class World:
             server = self.postgresql_server()
             self._on_postgresql = await new_database(server, "benchmark")
             self.say(f"importing {self.sizes.main:,} into PostgreSQL")
-            began = perf_counter()
-            await data.fill(self._on_postgresql, 0, self.sizes.main)
-            self.imported_postgresql = self.sizes.main / (perf_counter() - began)
+            self.imported_postgresql = await self.fill(self._on_postgresql, 0, self.sizes.main)
         return self._on_postgresql
 
     def postgresql_server(self) -> str:
