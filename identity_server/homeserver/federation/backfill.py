@@ -14,7 +14,8 @@ from identity_server.homeserver.events.versions import RoomVersion, room_version
 from identity_server.homeserver.federation.checks import in_order
 from identity_server.homeserver.federation.outcomes import Dropped, MissingAncestors
 from identity_server.homeserver.federation.outliers import keep_outliers
-from identity_server.homeserver.federation.receive import Ends, Receiver
+from identity_server.homeserver.federation.place import Ends, around, check_then, group_before
+from identity_server.homeserver.federation.receive import Receiver
 from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.append import append
 from identity_server.homeserver.timeline.history import backward_extremities
@@ -123,8 +124,9 @@ class Backfill:
         """Checks 4 and 5; what the room's state is now does not matter to its past."""
         room = await lock_room(session, event.room_id)
         try:
-            before = await self.receiver.group_before(session, room, event, ends)
-            await self.receiver.check_then(session, event, before)
+            known = await around(session, event)
+            before = await group_before(session, self.receiver.timeline, room, event, ends, known)
+            await check_then(session, self.receiver.timeline, event, before, known)
         except MissingAncestors:
             return None
         except NotAllowed:

@@ -14,7 +14,8 @@ from identity_server.homeserver.events.versions import VERSIONS, RoomVersion
 from identity_server.homeserver.federation.acl import check_acl
 from identity_server.homeserver.federation.checks import BadSignature, check_event
 from identity_server.homeserver.federation.handshakes import MEMBER, is_user_of
-from identity_server.homeserver.federation.receive import Receiver, authorise_by_group
+from identity_server.homeserver.federation.place import authorise_by_group
+from identity_server.homeserver.federation.receive import Receiver
 from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.outside import put_outside_membership
 from identity_server.homeserver.timeline.room import lock_room

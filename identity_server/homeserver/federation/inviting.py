@@ -8,7 +8,8 @@ from identity_server.homeserver.events.format import InvalidEvent
 from identity_server.homeserver.events.reading import read_event
 from identity_server.homeserver.events.redaction import redact
 from identity_server.homeserver.federation.calls import federation_path
-from identity_server.homeserver.federation.receive import Receiver, authorise_by_group
+from identity_server.homeserver.federation.place import authorise_by_group
+from identity_server.homeserver.federation.receive import Receiver
 from identity_server.homeserver.timeline.append import append
 from identity_server.homeserver.timeline.build import Draft
 from identity_server.homeserver.timeline.room import lock_room

@@ -7,16 +7,15 @@ takes several transactions; each leaves what is true on its own.
 import asyncio
 import contextlib
 from collections.abc import Collection, Container, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from identity_server.homeserver.events.auth_rules import NotAllowed, auth_keys, authorise
-from identity_server.homeserver.events.event import CREATE, Event, StateMap
+from identity_server.homeserver.events.auth_rules import NotAllowed
+from identity_server.homeserver.events.event import Event
 from identity_server.homeserver.events.format import InvalidEvent
 from identity_server.homeserver.events.versions import RoomVersion
 from identity_server.homeserver.federation.acl import version_of_our_room
@@ -25,12 +24,9 @@ from identity_server.homeserver.federation.fetch import Fetch
 from identity_server.homeserver.federation.gap import collect_gap
 from identity_server.homeserver.federation.outcomes import Dropped, MissingAncestors, NotNow, Passing, is_passing
 from identity_server.homeserver.federation.outliers import check_by_auth_events, cited_ids, keep_outliers
+from identity_server.homeserver.federation.place import Ends, place, unknown_of
 from identity_server.homeserver.federation.state_at import learn_state_after
 from identity_server.homeserver.timeline import store
-from identity_server.homeserver.timeline.append import append
-from identity_server.homeserver.timeline.room import LockedRoom, lock_room
-from identity_server.homeserver.timeline.state import resolved_group
-from identity_server.homeserver.timeline.stored import ACCEPTED, OUTLIER, REJECTED, SOFT_FAILED
 from identity_server.homeserver.timeline.timeline import Timeline
 from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.http import Unreachable
@@ -45,13 +41,6 @@ _LOT = 20
 _OTHERS_TO_ASK = 3
 # For each server that sends: one that answers slowly keeps only itself waiting.
 _GAPS_AT_ONCE = 4
-
-
-@dataclass
-class Ends:
-    """What was learnt of parents that we do not have ourselves: the state groups after them, by event ID."""
-
-    groups: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,7 +115,7 @@ class Receiver:
                 try:
                     # What one event does to the database must not harm the next.
                     async with savepoint(session):
-                        errors[event.event_id] = await self._append(session, event, Ends(), relayed)
+                        errors[event.event_id] = await place(session, self.timeline, event, Ends(), relayed=relayed)
                 except MissingAncestors:
                     waiting.append(event)
                 except (MatrixError, SQLAlchemyError) as error:
@@ -160,7 +149,7 @@ class Receiver:
         for _ in range(2):
             try:
                 async with self.database.transaction() as session:
-                    return await self._append(session, event, ends, relayed)
+                    return await place(session, self.timeline, event, ends, relayed=relayed)
             except MissingAncestors:
                 await self.have_auth_events(origin, event)
                 await self.learn_states(origin, event, ends)
@@ -232,66 +221,6 @@ class Receiver:
             except (Unreachable, Refused) as error:
                 failure = NotNow if is_passing(error) else failure
         raise failure("The state before the event could not be had")
-
-    async def _append(self, session: AsyncSession, event: Event, ends: Ends, relayed: bool) -> str | None:
-        """Checks 4 to 6, and the event stands in its room; why it is not accepted. Raises ``MissingAncestors``."""
-        room = await lock_room(session, event.room_id)
-        known = await store.get_event(session, event.event_id)
-        if known is not None and known.standing != OUTLIER and known.state_group is not None:
-            return None if known.standing != REJECTED else "The event was rejected before"
-        if await unknown_of(session, cited_ids(event)):
-            raise MissingAncestors("an auth event is not known")
-        before = await self.group_before(session, room, event, ends)
-        standing, error = ACCEPTED, None
-        try:
-            await self.check_then(session, event, before)  # 4, 5
-            if before != room.state_group:
-                standing = SOFT_FAILED
-                await authorise_by_group(session, self.timeline, event, room.state_group)  # 6
-                standing = ACCEPTED
-        except NotAllowed as refused:
-            error = str(refused)
-            if standing != SOFT_FAILED:
-                standing, event = REJECTED, replace(event, rejected=True)
-        await append(session, self.timeline, event, state_before=before, standing=standing, relayed=relayed)
-        return error
-
-    async def check_then(self, session: AsyncSession, event: Event, before: int | None) -> None:
-        """Checks 4 and 5: whether it was allowed when it was sent. Raises ``NotAllowed`` and ``MissingAncestors``."""
-        cited = await store.get_events(session, cited_ids(event))
-        try:
-            check_by_auth_events(event, {event_id: stored.event for event_id, stored in cited.items()})
-        except LookupError as error:
-            raise MissingAncestors(str(error)) from error
-        await authorise_by_group(session, self.timeline, event, before)
-
-    async def group_before(self, session: AsyncSession, room: LockedRoom, event: Event, ends: Ends) -> int | None:
-        """The group of the state before the event. Raises ``MissingAncestors``."""
-        parents = await store.get_events(session, event.prev_events)
-        groups: set[int] = set()
-        for parent in event.prev_events:
-            stored = parents.get(parent)
-            if stored is not None and stored.event.room_id != event.room_id:
-                raise MissingAncestors("a parent is of another room")
-            group = (stored.state_group if stored else None) or ends.groups.get(parent)
-            if group is None:
-                raise MissingAncestors("the state after a parent is not known")
-            groups.add(group)
-        if not groups:
-            return None
-        return await resolved_group(session, self.timeline.groups, room.room_id, room.version, sorted(groups))
-
-
-async def unknown_of(session: AsyncSession, event_ids: Collection[str]) -> set[str]:
-    return set(event_ids) - (await store.known_events(session, event_ids)).keys()
-
-
-async def authorise_by_group(session: AsyncSession, timeline: Timeline, event: Event, group: int | None) -> None:
-    """Raises ``NotAllowed`` unless the state that ``group`` stands for allows the event."""
-    state: StateMap = await timeline.groups.state_of(session, group)
-    keys = {CREATE, *auth_keys(event.type, event.sender, event.state_key, event.content, event.version)}
-    found = await store.get_events(session, [state[key] for key in keys if key in state])
-    authorise(event, {stored.event.key: stored.event for stored in found.values()})
 
 
 OpenReceiver = Annotated[Receiver, opened("receiver")]

@@ -33,6 +33,7 @@ async def append(
     backfilled: bool = False,
     anew: bool = False,
     relayed: bool = False,
+    at: tuple[LockedRoom, StoredEvent | None] | None = None,
 ) -> int | None:
     """Write an event of another server into its room; its position, None if it has none (see ``StoredEventRow``).
 
@@ -41,10 +42,10 @@ async def append(
     ``backfilled``: it is from before what we have, and touches neither the room's end nor its current state.
     ``anew``: we were away and come back with it, so that the room ends with this event alone.
     ``relayed``: it came through us into the room, and it is for us to tell the room's other servers of it.
+    ``at``: the room, if it is locked already, and what is stored of the event.
     An event that is known already, other than as an outlier, stays as it is. Raises ``NotFound`` for unknown rooms.
     """
-    room = await lock_room(session, event.room_id)
-    known = await store.get_event(session, event.event_id)
+    room, known = at or (await lock_room(session, event.room_id), await store.get_event(session, event.event_id))
     if known is not None and known.standing != OUTLIER and (known.standing, known.state_group) != (REJECTED, None):
         return known.position
     if isinstance(state_before, Mapping):
