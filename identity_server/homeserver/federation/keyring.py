@@ -25,7 +25,8 @@ from identity_server.runtime.database import Database
 from identity_server.runtime.dependencies import opened
 
 _QUERY = "/_matrix/key/v2/query"
-_PAUSE_MS = 30_000
+_PAUSE_MS = 15_000
+_PAUSE_AFTER_FAILURE_MS = 3_000
 _ASKING_MS = 10_000
 _MAX_SERVERS = 5_000
 _AT_ONCE = 50
@@ -50,11 +51,12 @@ class KeyNeeded(NamedTuple):
 @dataclass
 class _Known:
     keys: Mapping[str, KnownKey]
-    asked_ts: int | None
+    ask_again_ts: int
+    """Before that the server is not asked: it has just been."""
 
 
 class KeyRing:
-    """Keys by server, in memory over the database. Each server is asked at most once in 30 seconds."""
+    """Keys by server, in memory over the database. Each server is asked at most once in 15 seconds."""
 
     def __init__(
         self,
@@ -132,14 +134,15 @@ class KeyRing:
             row.key_id: KnownKey(VerifyKey.from_base64(row.key_id, row.public_key), row.valid_until_ts, row.is_current)
             for row in keys
         }
-        self._keep(server_name, _Known(known, None))
+        self._keep(server_name, _Known(known, 0))
 
     async def _ask(self, server_name: str) -> None:
         published = await self._fetch(server_name)
         keys = dict((await self._recalled(server_name)).keys)
         if published is not None:
             keys = {key_id: replace(key, is_current=False) for key_id, key in keys.items()} | _keys(published)
-        self._keep(server_name, _Known(keys, self._now_ms()))
+        pause_ms = _PAUSE_MS if published is not None else _PAUSE_AFTER_FAILURE_MS
+        self._keep(server_name, _Known(keys, self._now_ms() + pause_ms))
 
     def _keep(self, server_name: str, known: _Known) -> None:
         self._known[server_name] = known
@@ -150,7 +153,7 @@ class KeyRing:
     async def ask(self, server_name: str) -> None:
         """Have the newest keys of ``server_name``, unless it was asked just now."""
         known = await self._recalled(server_name)
-        if known.asked_ts is None or self._now_ms() >= known.asked_ts + _PAUSE_MS:
+        if self._now_ms() >= known.ask_again_ts:
             await self._flights.run(server_name, lambda: self._ask(server_name))
 
     async def _fetch(self, server_name: str) -> PublishedKeys | None:

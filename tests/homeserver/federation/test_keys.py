@@ -8,6 +8,7 @@ from identity_server.homeserver.keys import load_server_keys
 from identity_server.matrix.origin_auth import authorization
 from identity_server.matrix.signing import VerifyKey, verify_json
 from identity_server.runtime.tokens import SystemEntropy
+from tests.homeserver.federation.conftest import MakeHomeserver
 from tests.homeserver.federation.servers import Authority, Homeserver
 
 QUERY = "/_matrix/key/v2/query"
@@ -84,3 +85,20 @@ async def test_a_request_that_is_not_canonical_is_its_servers_and_is_refused_for
     header = f'X-Matrix origin="{there.name}",destination="{here.name}",key="{key.key_id}",sig="{signature}"'
     answer = await here.client.put(path, content=encode_canonical_json(content), headers={"Authorization": header})
     assert (answer.status_code, answer.json()) == (200, {"pdus": {}})
+
+
+async def test_events_of_a_server_that_is_gone_count_if_a_trusted_notary_knows_its_keys(
+    make_homeserver: MakeHomeserver,
+) -> None:
+    here, gone, late = [await make_homeserver() for _ in range(3)]
+    alice, bob, carol = await here.person("alice"), await gone.person("bob"), await late.person("carol")
+    room_id = await alice.creates(preset="public_chat")
+    await bob.joins(room_id, here.name)
+    await gone.stop()
+    trusting = late.settings.federation.model_copy(update={"trusted_key_servers": (here.name,)})
+    await late.stop()
+    late.settings = late.settings.model_copy(update={"federation": trusting})
+    await late.start()
+    await carol.joins(room_id, here.name)
+    assert await carol.state(room_id) == await alice.state(room_id)
+    assert ("m.room.member", bob.user_id) in await carol.state(room_id)

@@ -153,3 +153,23 @@ async def _is_in_state(person: Person, room_id: str, other: Person, membership: 
 
 def _join_rules(rule: str, **more: object) -> dict[str, object]:
     return {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": rule, **more}}
+
+
+async def test_an_invitation_is_turned_down_even_if_nobody_hears_of_it(here: Homeserver, there: Homeserver) -> None:
+    alice, bob = await people(here, there)
+    room_id = await alice.creates(preset="private_chat")
+    await alice.invites(room_id, bob)
+    await here.stop()
+    await bob.leaves(room_id)
+    assert await bob.membership(room_id) is None
+
+
+async def test_the_next_server_is_asked_if_one_cannot_help(here: Homeserver, there: Homeserver) -> None:
+    alice, bob = await people(here, there)
+    room_id = await alice.creates(**PUBLIC)
+    await bob.joins(room_id, "nobody.invalid", "not a name", here.name)
+    assert await bob.state(room_id) == await alice.state(room_id)
+    lost = await bob.ask("POST", f"/join/{quote('!nowhere:' + here.name)}", server_name=here.name)
+    assert (lost.status_code, lost.json()["errcode"]) == (404, "M_NOT_FOUND")
+    unreachable = await bob.ask("POST", f"/join/{quote('!nowhere:nobody.invalid')}", server_name="nobody.invalid")
+    assert unreachable.status_code == 502
