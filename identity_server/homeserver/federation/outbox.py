@@ -61,6 +61,14 @@ async def note_sent(session: AsyncSession, server_name: str, batch: Batch) -> No
         await session.execute(delete(OutgoingEdu).where(OutgoingEdu.edu_id.in_(chunk)))
 
 
+async def forget_failed(session: AsyncSession, server_name: str) -> None:
+    """Nothing is left of the batch that failed: what it held has been replaced meanwhile."""
+    destination = await session.get(Destination, server_name)
+    if destination is not None:
+        until = destination.until_position if destination.until_position is not None else destination.position
+        await _note(session, server_name, {"position": max(destination.position, until)})
+
+
 async def note_failed(
     session: AsyncSession, server_name: str, batch: Batch, *, failures: int, next_try_ts: int
 ) -> None:

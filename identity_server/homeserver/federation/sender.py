@@ -30,7 +30,8 @@ log = structlog.get_logger(__name__)
 
 _WORK = "federation sender"
 _LEASE_MS = 10_000
-_LOOK_EVERY_MS = 250
+_LOOK_EVERY_MS = 1_000
+_ASK_FOR_LEASE_EVERY_MS = 2_000
 _SENDING_MS = 90_000
 _FIRST_PAUSE_MS = 1_000
 _LONGEST_PAUSE_MS = 3_600_000
@@ -54,6 +55,7 @@ class Sender:
         self._clock = clock
         self._holder = holder
         self._leased_until_ts = 0
+        self._ask_again_ts = 0
         self._looked_to: int | None = None
         self._looked_to_edu = 0
         self._at_work: dict[str, asyncio.Task[None]] = {}
@@ -101,7 +103,8 @@ class Sender:
 
     async def _is_ours(self) -> bool:
         now_ms = self._clock.now_ms()
-        if self._leased_until_ts - now_ms < _LEASE_MS // 2:
+        if self._leased_until_ts - now_ms < _LEASE_MS // 2 and now_ms >= self._ask_again_ts:
+            self._ask_again_ts = now_ms + _ASK_FOR_LEASE_EVERY_MS
             is_ours = await take_lease(self._database, _WORK, self._holder, now_ms=now_ms, for_ms=_LEASE_MS)
             if not is_ours:
                 self._looked_to = None
@@ -129,8 +132,9 @@ class Sender:
             self._begin(server_name)
         if now_ms - self._settled_ts >= _SETTLE_EVERY_MS:
             self._settled_ts = now_ms
+            busy = {*self._at_work, *self._resting, self._calls.keys.server_name}
             async with self._database.transaction() as session:
-                await outbox.settle(session, position, {*self._at_work, self._calls.keys.server_name})
+                await outbox.settle(session, position, busy)
 
     def _sooner(self, written: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
         """What another process has learnt of those that rest."""
@@ -176,18 +180,23 @@ class Sender:
                 await to_its_end(self._note_sent(server_name, batch))
 
     async def _next(self, server_name: str) -> Batch | None:
-        async with self._database.reading() as session:
-            batch = await outbox.next_batch(session, server_name)
+        batch = await self._read_batch(server_name)
+        if batch is None and server_name in self._resting:
+            async with self._database.transaction() as session:
+                await outbox.forget_failed(session, server_name)
+            del self._resting[server_name]
+            batch = await self._read_batch(server_name)
         passing = list(self._ephemeral.pop(server_name, {}).values())
         if passing and server_name not in self._resting:
             if batch is None:
                 return Batch(f"{self._holder}{self._clock.now_ms()}", [], passing[:MAX_EDUS], until=-1)
             edus = [*batch.edus, *passing][:MAX_EDUS]
             return Batch(batch.transaction_id, batch.pdus, edus, batch.until, batch.edu_ids)
-        if batch is None and server_name in self._resting:
-            # Nothing is owed any more, so there is nothing to try for.
-            del self._resting[server_name]
         return batch
+
+    async def _read_batch(self, server_name: str) -> Batch | None:
+        async with self._database.reading() as session:
+            return await outbox.next_batch(session, server_name)
 
     async def _send(self, server_name: str, batch: Batch) -> None:
         content = {
