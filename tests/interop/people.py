@@ -5,6 +5,7 @@ A person hears of things only by /sync (``hears``, ``until``), and asks only whe
 
 import asyncio
 import itertools
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ PASSWORD = "correct horse battery staple"
 PATIENCE_SECONDS = 20
 _POLL_MS = 5000
 _HTTP_SECONDS = 60
+# So that no story's timeline has gaps.
+_FILTER = json.dumps({"room": {"timeline": {"limit": 100}}})
 
 # Of users, transactions, files: nobody else has the same in this run.
 numbers = itertools.count(int(time.time() * 1000))
@@ -185,10 +188,25 @@ class Person:
     # What she hears of
 
     async def syncs(self, timeout_ms: int = 0) -> Json:
-        answer = await self.asks("GET", "/sync", since=self._since, timeout=timeout_ms)
+        answer = await self.asks("GET", "/sync", since=self._since, timeout=timeout_ms, filter=_FILTER)
         self._since = answer["next_batch"]
+        for room_id, told in answer.get("rooms", {}).get("join", {}).items():
+            timeline = told.get("timeline", {})
+            if timeline.get("limited") and self.view.room(room_id).timeline:
+                timeline["events"] = await self._missed(room_id, timeline["prev_batch"]) + timeline["events"]
         self.view.apply(answer)
         return answer
+
+    async def _missed(self, room_id: str, start: str | None) -> list[Json]:
+        """What was left out of a limited timeline, oldest first: back to what is known."""
+        known = {event["event_id"] for event in self.view.room(room_id).timeline}
+        missed: list[Json] = []
+        while start is not None:
+            answer = await self.asks("GET", f"/rooms/{quoted(room_id)}/messages", **{"dir": "b", "from": start})
+            new = list(itertools.takewhile(lambda event: event["event_id"] not in known, answer["chunk"]))
+            missed += new
+            start = answer.get("end") if len(new) == len(answer["chunk"]) else None
+        return missed[::-1]
 
     async def until(self, holds: Callable[[View], Any], what: str) -> Any:
         """Sync until ``holds`` is true, and what it answered then; ``what`` is it, for when it never is."""
