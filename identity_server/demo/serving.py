@@ -1,10 +1,11 @@
 """Ports of our own on loopback, and applications that answer on them while a block of code runs."""
 
 import asyncio
+import itertools
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -14,6 +15,10 @@ from identity_server.homeserver.serve import Listening, serve_homeserver
 from identity_server.settings import Settings
 
 HOST = "127.0.0.1"
+
+# Below those that the system gives to whoever connects: such a port may be taken again before it is listened on.
+_UNASKED_PORTS = range(16_000, 32_000)
+_turns = itertools.count(os.getpid() * 61)
 
 _START_SECONDS = 20
 _GRACE_SECONDS = 2
@@ -32,9 +37,11 @@ def listen(port: int = 0) -> socket.socket:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with listen() as listener:
-        return port_of(listener)
+    """A port that nobody listens on just now, nor soon: each call, in each process, begins at another."""
+    while True:
+        port = _UNASKED_PORTS[next(_turns) % len(_UNASKED_PORTS)]
+        with suppress(OSError), listen(port):
+            return port
 
 
 def port_of(listener: socket.socket) -> int:

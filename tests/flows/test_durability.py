@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from identity_server.demo.serving import free_port
 from identity_server.identity.access.store import add_token
 from identity_server.identity.associations import store as associations
 from identity_server.identity.associations.merkle import Peaks
@@ -251,12 +252,6 @@ async def check(lives: Lives, homeserver: Homeserver) -> None:
         assert association["signatures"][NAME] == {key_id: signature}
     assert len(bound) == len(positions)
     assert all(len(index) == len(positions) for _, index in indexes)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def test_a_bind_that_is_killed_is_wholly_there_or_wholly_absent(
