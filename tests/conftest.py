@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+from xdist.scheduler import LoadScopeScheduling
 
 from identity_server.identity.application import identity_application
 from identity_server.runtime.migrations import Schema
@@ -18,6 +19,24 @@ NewDatabaseUrl = Callable[..., Awaitable[str]]
 
 # Drawing a traceback for the terminal takes seconds.
 structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
+
+
+class TogetherWithTheirServers(LoadScopeScheduling):
+    """Tests that share servers run in one process, all others wherever there is room.
+
+    pytest-xdist has a mark for that, which version 3.8 writes to where pytest 9.2 does not look for it.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if "/interop/test_federated" in file:
+            return "federation"
+        return file if "/interop/test_matrix" in file else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TogetherWithTheirServers:
+    return TogetherWithTheirServers(config, log)
 
 
 @pytest.fixture(scope="session")

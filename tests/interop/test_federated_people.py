@@ -20,7 +20,7 @@ from tests.interop.people import PATIENCE_SECONDS, People, Person, quoted
 from tests.interop.servers import Homeserver, World
 from tests.interop.views import Json
 
-pytestmark = [pytest.mark.xdist_group("federation"), *BY_NIO]
+pytestmark = BY_NIO
 
 MEGOLM = "m.megolm.v1.aes-sha2"
 PIXEL = bytes.fromhex(

@@ -7,9 +7,6 @@ from tests.interop.conftest import PAIRS
 from tests.interop.people import People, Person
 from tests.interop.servers import SYNAPSE, Homeserver
 
-pytestmark = pytest.mark.xdist_group("federation")
-
-
 # With itself ours speaks the newest; the others differ in what Synapse, too, knows.
 SETTINGS = [(pair, version) for pair in PAIRS for version in ("10", "11", "12") if SYNAPSE in pair or version == "12"]
 

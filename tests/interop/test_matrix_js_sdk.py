@@ -17,8 +17,6 @@ import pytest
 from identity_server.matrix.signing import VerifyKey, verify_json
 from tests.interop.system import System, open_system
 
-pytestmark = pytest.mark.xdist_group("js with an identity server")
-
 HERE = Path(__file__).parent
 _STORY_SECONDS = 120
 

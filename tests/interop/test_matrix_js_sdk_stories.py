@@ -12,8 +12,6 @@ from tests.interop.conftest import SERVERS
 from tests.interop.servers import World
 from tests.interop.test_matrix_js_sdk import HERE
 
-pytestmark = pytest.mark.xdist_group("js")
-
 _ALL_SECONDS = 170
 
 STORIES = [

@@ -4,7 +4,6 @@ import io
 from typing import Any
 
 import nio
-import pytest
 
 from tests.interop.nio_client import (
     BY_NIO,
@@ -20,7 +19,7 @@ from tests.interop.nio_client import (
 from tests.interop.people import numbers
 from tests.interop.servers import Homeserver
 
-pytestmark = [pytest.mark.xdist_group("nio"), *BY_NIO]
+pytestmark = BY_NIO
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8cfc0f01f0005000201"
