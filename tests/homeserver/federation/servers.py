@@ -32,7 +32,7 @@ Json = dict[str, Any]
 
 V3 = "/_matrix/client/v3"
 _CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
-_PATIENCE_SECONDS = 20
+_PATIENCE_SECONDS = 30
 
 
 class Authority:
@@ -57,7 +57,7 @@ async def tls_server(app: Any, port: int, authority: Authority) -> AsyncIterator
         ws="none",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=0,  # connections are kept open by whoever made them
         ssl_context_factory=lambda _config, _default: authority.tls,
     )
     config.load()
@@ -84,7 +84,7 @@ class Homeserver:
             server=ServerSettings(data_dir=folder),
             homeserver=HomeserverSettings(name=self.name, registration=True, database_url=database_url),
             federation=FederationSettings(
-                ca_file=authority.file, allowed_private_networks=(ip_network("127.0.0.0/8"),), timeout=5_000
+                ca_file=authority.file, allowed_private_networks=(ip_network("127.0.0.0/8"),), timeout=20_000
             ),
             rate_limits=RateLimitSettings(enabled=False),
         )

@@ -116,14 +116,14 @@ async def test_what_was_said_while_a_server_was_down_arrives_when_it_is_back(
     room_id = await alice.creates(**PUBLIC)
     await bob.joins(room_id, here.name)
     await there.stop()
-    said = [str(number) for number in range(120)]
+    said = [str(number) for number in range(60)]
     for text in said:
         await alice.says(room_id, text)
     await here.stop()  # what is owed is no matter of memory
     await here.start()
     await there.start()
     await bob.says(room_id, "back")  # whoever speaks is told at once what was kept
-    await until(lambda: _hears(bob, room_id, said[-1]))
+    await until(lambda: _hears(bob, room_id, said[-1]), 60)
     assert [text for text in await bob.texts(room_id) if text != "back"] == said
 
 
