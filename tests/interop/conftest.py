@@ -1,6 +1,7 @@
 """The servers and people of the stories. Servers are started once for a process of pytest, when they are first needed.
 
 ``INTEROP_REFERENCE=1`` has the stories told of Synapse alone, too: so one sees whether a story is right.
+``INTEROP_ALL=1`` has those of rooms told in every version, even where that should make no difference.
 """
 
 import os
@@ -13,6 +14,7 @@ from tests.interop.nio_client import Enter, open_clients
 from tests.interop.people import People, open_people
 from tests.interop.servers import OURS, SYNAPSE, Homeserver, World, open_world
 
+IS_ALL_ASKED = bool(os.environ.get("INTEROP_ALL"))
 IS_REFERENCE_ASKED = bool(os.environ.get("INTEROP_REFERENCE"))
 
 # Who has the room, and who comes as a guest.

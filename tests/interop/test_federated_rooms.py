@@ -1,20 +1,33 @@
 """Rooms over two servers, ours and Synapse, in both directions and every room version in use."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 import pytest
 
 from identity_server.matrix.json_api import Refused
-from tests.interop.conftest import PAIRS
+from tests.interop.conftest import IS_ALL_ASKED, PAIRS
 from tests.interop.people import People, Person
 from tests.interop.servers import SYNAPSE, Homeserver
 
-# With itself ours speaks the newest; the others differ in what Synapse, too, knows.
-SETTINGS = [(pair, version) for pair in PAIRS for version in ("10", "11", "12") if SYNAPSE in pair or version == "12"]
+Story = TypeVar("Story", bound=Callable[..., Awaitable[None]])
+
+VERSIONS = ("10", "11", "12")
 
 
-@pytest.fixture(params=SETTINGS, ids=[f"{' with '.join(pair)}, {version}" for pair, version in SETTINGS])
-def setting(request: pytest.FixtureRequest) -> tuple[tuple[str, str], str]:
-    pair, version = request.param
-    return pair, version
+def in_every_version(story: Story) -> Story:
+    """For stories in which versions differ; the others are told of the newest, or of all with ``INTEROP_ALL=1``."""
+    vars(story)["in_every_version"] = True
+    return story
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    is_for_all = IS_ALL_ASKED or hasattr(metafunc.function, "in_every_version")
+    settings = [
+        (pair, version) for pair in PAIRS for version in (VERSIONS if is_for_all and SYNAPSE in pair else VERSIONS[-1:])
+    ]
+    ids = [f"{' with '.join(pair)}, {version}" for pair, version in settings]
+    metafunc.parametrize("setting", settings, ids=ids)
 
 
 @pytest.fixture
@@ -37,6 +50,7 @@ async def bob(people: People, guest: Homeserver) -> Person:
     return await people("bob", guest)
 
 
+@in_every_version
 async def test_a_public_room_is_found_by_its_alias_joined_and_talked_in(
     alice: Person, bob: Person, version: str
 ) -> None:
@@ -63,6 +77,7 @@ async def test_a_public_room_is_found_by_its_alias_joined_and_talked_in(
     assert await bob.members(room) == {alice.user_id: "join", bob.user_id: "join"}
 
 
+@in_every_version
 async def test_an_invitation_is_accepted_and_one_who_left_is_invited_again(
     alice: Person, bob: Person, version: str
 ) -> None:
@@ -112,6 +127,7 @@ async def test_an_invitation_is_rejected_or_taken_back(alice: Person, bob: Perso
         await bob.joins(room, via=alice.server)
 
 
+@in_every_version
 async def test_who_is_kicked_may_return_and_who_is_banned_may_not(alice: Person, bob: Person, version: str) -> None:
     room = await alice.creates_room(version, preset="public_chat")
     await bob.joins(room, via=alice.server)
@@ -195,6 +211,7 @@ async def test_history_from_before_an_invitation_may_be_kept_from_the_guest(
     assert refusal.value.status in (403, 404)
 
 
+@in_every_version
 async def test_what_is_redacted_is_gone_on_both_servers(alice: Person, bob: Person, version: str) -> None:
     room = await alice.creates_room(version, preset="public_chat")
     await bob.joins(room, via=alice.server)
@@ -220,6 +237,7 @@ async def test_what_is_redacted_is_gone_on_both_servers(alice: Person, bob: Pers
         await bob.redacts(room, speech, "too long")
 
 
+@in_every_version
 async def test_state_written_on_both_sides_of_a_partition_is_the_same_when_it_ends(
     people: People, alice: Person, bob: Person, version: str
 ) -> None:
