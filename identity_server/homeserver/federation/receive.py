@@ -39,6 +39,7 @@ log = structlog.get_logger(__name__)
 # So many are written in one transaction: each alone would wait for the disk.
 _LOT = 20
 _OTHERS_TO_ASK = 3
+_ENTERING_SECONDS = 20
 # For each server that sends: one that answers slowly keeps only itself waiting.
 _GAPS_AT_ONCE = 4
 
@@ -100,8 +101,10 @@ class Receiver:
     async def _version(self, origin: str, room_id: str) -> RoomVersion:
         entering = self.entering.get(room_id)
         if entering is not None:
-            async with entering:
-                pass
+            # Not for ever: the origin's other rooms wait for this answer too.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ENTERING_SECONDS), entering:
+                    pass
         async with self.database.reading() as session:
             return await version_of_our_room(session, room_id, origin, self.timeline.server_name)
 
