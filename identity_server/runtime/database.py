@@ -8,10 +8,9 @@ at its end. ``synchronous=FULL``: what was answered survives a power cut.
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import URL, BigInteger, Connection, Integer, Text, event, make_url
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import URL, BigInteger, Connection, Integer, Table, Text, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import PoolResetState
@@ -20,10 +19,13 @@ from identity_server.matrix.errors import MatrixError
 from identity_server.runtime.fast_reads import FastReads, PostgresReads, SqliteReads
 from identity_server.runtime.sqlite_driver import OneHop
 
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+
 # SQLite numbers rows by itself only where the key is spelled INTEGER; there it has 64 bits too.
 Integer64 = BigInteger().with_variant(Integer(), "sqlite")
 # Compared byte by byte: what keys need, at half the price of a locale's rules.
-Key = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+Key = Text().with_variant(Text(collation="C"), "postgresql")
 
 _Item = TypeVar("_Item")
 
@@ -148,20 +150,21 @@ async def savepoint(session: AsyncSession) -> AsyncIterator[None]:
     await connection.exec_driver_sql("RELEASE SAVEPOINT step")
 
 
-_INSERT: dict[str, Callable[[type[DeclarativeBase]], sqlite.Insert | postgresql.Insert]] = {
-    "sqlite": sqlite.insert,
-    "postgresql": postgresql.insert,
-}
-
-
-def insert(session: AsyncSession, table: type[DeclarativeBase]) -> sqlite.Insert | postgresql.Insert:
+def insert(session: AsyncSession, table: type[DeclarativeBase]) -> "sqlite.Insert | postgresql.Insert":
     """An INSERT of the engine in use, which knows ON CONFLICT."""
     return insert_of(session.get_bind().dialect.name, table)
 
 
-def insert_of(engine: str, table: type[DeclarativeBase]) -> sqlite.Insert | postgresql.Insert:
+def insert_of(engine: str, table: type[DeclarativeBase] | Table) -> "sqlite.Insert | postgresql.Insert":
     """The same by the engine's name, for statements that are made once."""
-    return _INSERT[engine](table)
+    # One of them: the other's dialect and driver would cost 6 MB and a start that is a tenth longer.
+    if engine == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
 
 
 def in_chunks(items: Sequence[_Item], size: int = 500) -> Iterator[Sequence[_Item]]:

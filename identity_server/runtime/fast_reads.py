@@ -4,19 +4,26 @@ A lookup by SQLAlchemy and aiosqlite costs four times what SQLite itself needs f
 times for one. So these statements are SQL by hand, their parameters ``$1``, ``$2``, …, their answer one value.
 
 On SQLite a cheap statement runs where it stands (the hop to a thread would cost twice the query), an expensive one in
-a small pool of threads: one ``step()`` releases the GIL until it is through.
+a small pool of threads: one ``step()`` releases the GIL until it is through. The file is not mapped into memory: that
+would save up to a third of a large lookup, but every page that was ever read would count as the process's own.
 """
 
 import asyncio
+import os
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import asyncpg
 from sqlalchemy import URL
 
+if TYPE_CHECKING:
+    import asyncpg
+
 _CLOSE_SECONDS = 5
+# Of SQLite's pages, for all threads together: room for what stands above the leaves of a table of 10,000,000 rows.
+_CACHE_KIB = 28_000
+_CACHE_HERE_KIB = 2_000
 
 
 class FastReads(Protocol):
@@ -29,9 +36,11 @@ class FastReads(Protocol):
 class SqliteReads:
     """Read-only connections of its own: one for this thread, one for each of the pool's."""
 
-    def __init__(self, file: str, *, threads: int = 4) -> None:
+    def __init__(self, file: str) -> None:
         self._uri = f"file:{file}?mode=ro"
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reads")
+        # No more than can run at once: each keeps pages for itself.
+        self._threads = min(4, os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="reads")
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
 
@@ -53,8 +62,9 @@ class SqliteReads:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA cache_size=-32000")
-            connection.execute("PRAGMA mmap_size=1073741824")
+            is_of_the_pool = threading.current_thread().name.startswith("reads")
+            kib = _CACHE_KIB // self._threads if is_of_the_pool else _CACHE_HERE_KIB
+            connection.execute(f"PRAGMA cache_size=-{kib}")
             self._local.connection = connection
             self._opened.append(connection)
         return connection
@@ -80,7 +90,9 @@ class PostgresReads:
             except TimeoutError:
                 self._pool.terminate()
 
-    async def _open(self) -> asyncpg.Pool:
+    async def _open(self) -> "asyncpg.Pool":
+        import asyncpg  # here, for a server on SQLite does without it
+
         async with self._opening:
             if self._pool is None:
                 # Just-in-time compilation costs more than any of these statements.

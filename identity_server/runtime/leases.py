@@ -1,9 +1,8 @@
 """Work that must run once: a row says which process does it, until when."""
 
 from sqlalchemy import Column, MetaData, Table, Text, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from identity_server.runtime.database import Database, Integer64
+from identity_server.runtime.database import Database, Integer64, insert_of
 
 
 def leases_table(metadata: MetaData) -> Table:
@@ -21,10 +20,10 @@ _leases = leases_table(MetaData())
 
 async def take_lease(database: Database, work: str, holder: str, *, now_ms: int, for_ms: int) -> bool:
     """Whether ``holder`` (a name drawn at start) may do ``work`` until ``now_ms + for_ms``; again to renew it."""
-    dialect = sqlite if database.is_sqlite else postgresql
     values = {"work": work, "holder": holder, "until_ts": now_ms + for_ms}
     async with database.transaction() as session:
-        await session.execute(dialect.insert(_leases).values(values).on_conflict_do_nothing())
+        new = insert_of("sqlite" if database.is_sqlite else "postgresql", _leases)
+        await session.execute(new.values(values).on_conflict_do_nothing())
         await session.execute(
             update(_leases)
             .where(_leases.c.work == work, (_leases.c.until_ts <= now_ms) | (_leases.c.holder == holder))

