@@ -21,6 +21,7 @@ from identity_server.identity.application import (
 )
 from identity_server.identity.replication.sydent.tls import CertifiedProtocol, listening_context
 from identity_server.identity.signing.keyring import load_keyring
+from identity_server.runtime.collector import settle
 from identity_server.runtime.database import Database
 from identity_server.runtime.logging import configure_logging
 from identity_server.runtime.migrations import prepare
@@ -47,6 +48,7 @@ def serve_identity(settings: Settings) -> bool:
             uvicorn.run("identity_server.serve:worker_application", factory=True, **_options(settings))
             return True
         server = _Announced(uvicorn.Config(identity_application(settings), **_options(settings)), settings)
+        settle()
         server.run()
         return server.started
 
@@ -56,7 +58,9 @@ def worker_application() -> ASGIApp:
     file = os.environ.get("IDENTITY_SERVER_CONFIG")
     settings = read_settings(Path(file) if file else None)
     configure_logging(settings.logging)
-    return identity_application(settings)
+    application = identity_application(settings)
+    settle()
+    return application
 
 
 class _Announced(uvicorn.Server):

@@ -26,7 +26,7 @@ from identity_server.identity.replication.retire import retire_ended
 from identity_server.identity.replication.sydent import api as sydent
 from identity_server.identity.replication.sydent.push import SydentPush
 from identity_server.identity.replication.sydent.tls import connecting_context
-from identity_server.identity.routes import ROUTERS
+from identity_server.identity.routes import ROUTERS, SHORTCUTS
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.matrix.errors import MissingParams
 from identity_server.runtime.application import make_application
@@ -138,7 +138,12 @@ def identity_application(
         return open_identity_server(settings, clock=clock, entropy=entropy, background=background, **parts)
 
     return make_application(
-        "Identity server", lifespan, ROUTERS, missing=MissingParams, max_body_bytes=settings.server.max_body_bytes
+        "Identity server",
+        lifespan,
+        ROUTERS,
+        missing=MissingParams,
+        max_body_bytes=settings.server.max_body_bytes,
+        shortcuts=SHORTCUTS,
     )
 
 

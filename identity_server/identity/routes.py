@@ -32,11 +32,13 @@ async def ping() -> dict[str, Any]:
     return {}
 
 
+SHORTCUTS = (lookup.look_up,)
+
 ROUTERS = (
-    lookup.router,
     status,
     accounts.router,
     terms.router,
+    lookup.router,
     signing.router,
     validation.router,
     web.router,

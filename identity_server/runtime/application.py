@@ -1,10 +1,10 @@
 """What both servers' applications are made of."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -14,6 +14,7 @@ from identity_server.runtime import docs, health
 from identity_server.runtime.edge import Edge
 from identity_server.runtime.errors import render_errors
 from identity_server.runtime.routing import RouteTable, all_routes
+from identity_server.runtime.shortcut import Shortcut
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]
 
@@ -33,14 +34,16 @@ def make_application(
     missing: Callable[[str], MatrixError],
     max_body_bytes: int,
     larger_bodies: Mapping[str, int] | None = None,
+    shortcuts: Iterable[Callable[[Request], Awaitable[Response]]] = (),
 ) -> ASGIApp:
     """Answers in the specification's form, whatever happens.
 
-    ``missing`` as in ``render_errors``, ``larger_bodies`` as in ``Edge``.
+    ``missing`` as in ``render_errors``, ``larger_bodies`` as in ``Edge``, ``shortcuts``: endpoints, as in ``Shortcut``.
     """
     app = _Application(
         title=title, version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
-    app.router.routes.insert(0, RouteTable(all_routes(*routers, health.router, docs.router)))
+    table = RouteTable(all_routes(*routers, health.router, docs.router))
+    app.router.routes.insert(0, table)
     render_errors(app, missing=missing)
-    return Edge(app, max_body_bytes=max_body_bytes, larger_bodies=larger_bodies)
+    return Edge(Shortcut(app, table.routes, shortcuts), max_body_bytes=max_body_bytes, larger_bodies=larger_bodies)

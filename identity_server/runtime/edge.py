@@ -5,9 +5,11 @@ Plain ASGI, around the application and not inside it, so that errors and unknown
 
 import asyncio
 from collections.abc import Mapping
+from functools import cache
 from time import perf_counter
 
 import structlog
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from identity_server.matrix.errors import MatrixError, TooLarge
@@ -102,10 +104,16 @@ def route_template(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", "unrouted")
 
 
+@cache  # of routes, methods and statuses there are few
+def _metrics(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(method, route, status), REQUEST_SECONDS.labels(route)
+
+
 def _observe(scope: Scope, status: int, seconds: float) -> None:
     # The route's template, never the path itself: that may hold anything. Nor a method that we do not serve.
     route = route_template(scope)
     method = scope["method"] if status != 405 and route != "unrouted" else "-"
-    REQUESTS.labels(method, route, status).inc()
-    REQUEST_SECONDS.labels(route).observe(seconds)
+    count, duration = _metrics(method, route, status)
+    count.inc()
+    duration.observe(seconds)
     log.debug("request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))

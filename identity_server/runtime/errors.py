@@ -26,15 +26,22 @@ def error_response(error: MatrixError) -> Response:
     return json_response(error.body, error.status, headers)
 
 
+def answer_to(error: Exception, route: str | None) -> Response:
+    """What is answered when ``error`` is raised at ``route``."""
+    if isinstance(error, MatrixError):
+        return error_response(error)
+    if isinstance(error, ClientDisconnect):
+        # Nobody hears this, but it is no failure of ours.
+        return error_response(NotJson("The request ended before its body did"))
+    log.error("unforeseen", route=route, exc_info=error)
+    return json_response(MatrixError("Internal server error").body, 500)
+
+
 def render_errors(app: FastAPI, *, missing: Callable[[str], MatrixError]) -> None:
     """Answer every failure below ``app`` with the specification's error object.
 
     ``missing`` is what the server's own specification calls a parameter that is not there.
     """
-
-    @app.exception_handler(MatrixError)
-    async def _known(_request: Request, error: MatrixError) -> Response:
-        return error_response(error)
 
     @app.exception_handler(RequestValidationError)
     async def _malformed(_request: Request, error: RequestValidationError) -> Response:
@@ -52,13 +59,8 @@ def render_errors(app: FastAPI, *, missing: Callable[[str], MatrixError]) -> Non
         # 404 for an unknown path, 405 for a known one with the wrong method.
         return json_response(Unrecognized("Unrecognized request").body, error.status_code)
 
+    @app.exception_handler(MatrixError)
     @app.exception_handler(ClientDisconnect)
-    async def _hung_up(_request: Request, _error: ClientDisconnect) -> Response:
-        # Nobody hears this, but it is no failure of ours.
-        return error_response(NotJson("The request ended before its body did"))
-
     @app.exception_handler(Exception)
-    async def _unforeseen(request: Request, error: Exception) -> Response:
-        route = request.scope.get("route")
-        log.error("unforeseen", route=getattr(route, "path", None), exc_info=error)
-        return json_response(MatrixError("Internal server error").body, 500)
+    async def _raised(request: Request, error: Exception) -> Response:
+        return answer_to(error, getattr(request.scope.get("route"), "path", None))

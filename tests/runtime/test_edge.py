@@ -27,6 +27,8 @@ class Log:
 
     def __init__(self, rendering: Literal["json", "console"]) -> None:
         configure_logging(LoggingSettings(level="debug", format=rendering))
+        # Or the loggers of the modules would stay as they are now, whatever later tests configure.
+        structlog.configure(**{**structlog.get_config(), "cache_logger_on_first_use": False})
         self._written = io.StringIO()
         [self._handler] = logging.getLogger().handlers
         assert isinstance(self._handler, logging.StreamHandler)
