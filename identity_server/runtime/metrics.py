@@ -14,6 +14,7 @@ REQUEST_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
 MESSAGES = Counter("identity_server_messages_total", "Mails and SMS handed over", ["medium", "outcome"])
+PEER_ALARMS = Counter("identity_server_peer_alarms_total", "Peers that contradicted what they had signed", ["peer"])
 TASKS = Counter("identity_server_tasks_total", "Durable tasks run", ["kind", "outcome"])
 
 

@@ -1,14 +1,17 @@
 import hashlib
+import hmac
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from unpaddedbase64 import decode_base64
 
-from identity_server.identity.associations import store
+from identity_server.identity.associations import merkle, store
 from identity_server.identity.associations.merkle import KEPT_LEVELS, Node, Peaks, leaf_hash, node_hash
-from identity_server.identity.associations.statement import entry_nonce, log_entry
+from identity_server.identity.associations.statement import Statement, entry_nonce, log_entry
 from identity_server.identity.associations.tree import consistency_proof, inclusion_proof
+from identity_server.matrix.canonical_json import canonical_json
+from identity_server.matrix.threepid import Threepid
 from tests.identity.test_transfer import LINES, imported
 from tests.world import IdentityServer
 
@@ -105,6 +108,21 @@ def is_consistent(first: int, second: int, old_root: bytes, new_root: bytes, pat
     return sn == 0 and fr == old_root and sr == new_root
 
 
+@given(
+    st.binary(max_size=40),
+    st.integers(0, 2**53 - 1),
+    st.sampled_from([None, "@a:hs.test", '@ü"\\\x01:hs.test']),
+    st.text(max_size=20),
+)
+def test_an_entry_is_made_as_the_protocol_says(secret: bytes, number: int, user_id: str | None, address: str) -> None:
+    """However quickly: canonical JSON, and a nonce by HMAC."""
+    said = Statement(Threepid("email", address), user_id, number, None if user_id is None else number, -number)
+    nonce = hmac.digest(secret, number.to_bytes(8), hashlib.sha256)[:16]
+    assert entry_nonce(secret, number) == nonce
+    statement = canonical_json({**said.as_json(), "origin": "is.test", "position": number})
+    assert log_entry("is.test", number, said, nonce) == hashlib.sha256(nonce + statement).digest()
+
+
 @given(st.integers(1, 60), st.data())
 async def test_proofs_convince_whoever_checks_them(size: int, data: st.DataObject) -> None:
     entries = [bytes([number]) for number in range(size)]
@@ -113,6 +131,23 @@ async def test_proofs_convince_whoever_checks_them(size: int, data: st.DataObjec
     assert root_by_inclusion(leaf_hash(entries[index]), index, size, path) == mth(entries)
     path = await consistency_proof(InMemory(entries), first, size)  # type: ignore[arg-type]
     assert is_consistent(first, size, mth(entries[:first]), mth(entries), path)
+
+
+@given(st.integers(1, 40), st.data())
+async def test_a_proof_that_was_changed_convinces_nobody(size: int, data: st.DataObject) -> None:
+    entries = [bytes([number]) for number in range(size)]
+    first = data.draw(st.integers(1, size))
+    proof = await consistency_proof(InMemory(entries), first, size)  # type: ignore[arg-type]
+    old, new = mth(entries[:first]), mth(entries)
+    assert merkle.is_consistent(first, size, old, new, proof)
+    other = [*entries[: first - 1], b"another", *entries[first:]]
+    assert not merkle.is_consistent(first, size, mth(other[:first]), new, proof)
+    assert not merkle.is_consistent(first, size, old, mth([*other, b"more"]), proof)
+    assert not merkle.is_consistent(first, size, old, new, [*proof, bytes(32)])
+    if proof:
+        spoiled = data.draw(st.integers(0, len(proof) - 1))
+        assert not merkle.is_consistent(first, size, old, new, proof[:spoiled] + proof[spoiled + 1 :])
+        assert not merkle.is_consistent(first, size, old, new, [*proof[:spoiled], bytes(32), *proof[spoiled + 1 :]])
 
 
 async def test_the_server_proves_its_log_from_what_it_stores(server: IdentityServer) -> None:

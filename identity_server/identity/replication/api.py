@@ -10,9 +10,11 @@ from unpaddedbase64 import encode_base64
 from identity_server.identity.associations import store as associations
 from identity_server.identity.associations.tree import consistency_proof, inclusion_proof, open_tree
 from identity_server.identity.replication.client import PREFIX, packed
+from identity_server.identity.replication.compare import heads_we_hold
 from identity_server.identity.replication.keys import publish_keys
 from identity_server.identity.replication.log import head_of_ours, page_of_ours
 from identity_server.identity.replication.page import Page, page_json, read_page
+from identity_server.identity.replication.proof import sign_proof
 from identity_server.identity.replication.receive import Peers
 from identity_server.identity.signing.keyring import OpenKeyring
 from identity_server.matrix.errors import InvalidParam, Unauthorized
@@ -53,7 +55,16 @@ async def prove_consistency(first: Position, second: Position, session: Reading,
     if not first <= second <= (await associations.head(session)).position:
         raise InvalidParam("There is no such tree")
     proof = await consistency_proof(await open_tree(session, keyring.server_name), first, second)
-    return {"path": [encode_base64(hash_) for hash_ in proof]}
+    return sign_proof(keyring, first, second, proof)
+
+
+@router.get("/heads")
+async def get_heads(request: Request, peers: OpenPeers, resources: OpenResources) -> dict[str, Any]:
+    """The tree heads that we hold of our peers, for peers: so they notice whom others are shown another log of."""
+    origin = await _authenticated(request, NO_CONTENT, peers, resources.settings)
+    await resources.limits.hit("replication_per_peer", origin)
+    async with resources.database.reading() as session:
+        return await heads_we_hold(session)
 
 
 @router.get("/log")

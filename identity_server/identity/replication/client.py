@@ -9,6 +9,7 @@ import orjson
 
 from identity_server.identity.replication.models import Peer
 from identity_server.identity.replication.page import Page, read_page
+from identity_server.identity.replication.proof import Proof, read_proof
 from identity_server.identity.signing.keyring import Keyring
 from identity_server.matrix.http import Answer, Http
 from identity_server.matrix.origin_auth import NO_CONTENT, authorization
@@ -34,6 +35,8 @@ class PeerClient:
     async def log(self, peer: Peer, after: int, limit: int) -> Page:
         """Raises ``PeerRefused`` too if another page comes than was asked for."""
         answer = await self._send(peer, "GET", f"{PREFIX}/log?after={after}&limit={limit}")
+        if answer.status == 400 and after:
+            raise PeerRefused(f"its log ends before {after}, which it has signed: was an older state restored there?")
         # Not on the loop: a page of thousands of entries is megabytes.
         page = await asyncio.to_thread(_read_page, answer, peer.name)
         if page.after != after or len(page.entries) > limit:
@@ -45,6 +48,20 @@ class PeerClient:
 
     async def head(self, base_url: str) -> dict[str, Any]:
         return _read(await self._http.request("GET", f"{base_url}{PREFIX}/head"))
+
+    async def heads(self, peer: Peer, *, at_most: int) -> list[Any]:
+        """The tree heads that it holds of others, as JSON."""
+        heads = _read(await self._send(peer, "GET", f"{PREFIX}/heads")).get("heads")
+        if not isinstance(heads, list) or len(heads) > at_most:
+            raise PeerRefused("its answer holds no heads, or too many")
+        return heads
+
+    async def consistency(self, peer: Peer, first: int, second: int) -> Proof:
+        url = f"{peer.base_url}{PREFIX}/proof/consistency?first={first}&second={second}"
+        try:
+            return read_proof(_read(await self._http.request("GET", url)))
+        except ValueError as error:
+            raise PeerRefused("its answer is no proof") from error
 
     async def _send(self, peer: Peer, method: str, uri: str, content: Any = NO_CONTENT) -> Answer:
         header = authorization(

@@ -12,6 +12,7 @@ import structlog
 from identity_server.identity.associations import store as associations
 from identity_server.identity.replication import store
 from identity_server.identity.replication.client import PeerClient, PeerRefused
+from identity_server.identity.replication.compare import Comparison
 from identity_server.identity.replication.log import page_of_ours
 from identity_server.identity.replication.models import NATIVE, SYDENT, Peer
 from identity_server.identity.replication.page import Page, page_json
@@ -51,6 +52,7 @@ class Exchange:
         self._keyring = keyring
         self._clock = clock
         self._settings = settings
+        self._comparison = Comparison(database, client, clock)
         self._pulled_ts: dict[str, int] = {}
         self._turns: dict[str, asyncio.Task[None]] = {}
 
@@ -85,6 +87,7 @@ class Exchange:
         try:
             if self._pull_is_due(peer, self._clock.now_ms()):
                 await pull(peer, self._client, self._peers)
+                await self._comparison.hear(peer)
                 self._pulled_ts[peer.name] = self._clock.now_ms()
             await (self._sydent.push(peer) if peer.protocol == SYDENT else self._push(peer))
         except (Unreachable, PeerRefused, MatrixError) as error:

@@ -142,11 +142,11 @@ def read_head(body: Any) -> TreeHead:
 _HEAD = TypeAdapter(_HeadJson)
 
 
-def is_signed(head: TreeHead, origin: str, keys: Sequence[VerifyKey]) -> bool:
-    """Whether ``origin`` signed ``head`` with one of ``keys``."""
+def is_signed(json_object: dict[str, Any], origin: str, keys: Sequence[VerifyKey]) -> bool:
+    """Whether ``origin`` signed ``json_object`` with one of ``keys``."""
     for key in keys:
         try:
-            verify_json(head.signed, origin, key)
+            verify_json(json_object, origin, key)
         except InvalidSignature:
             continue
         return True

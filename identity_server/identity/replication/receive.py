@@ -64,7 +64,7 @@ class Peers:
                 key = await self.key(page.origin, key_id)
             except UnknownKey:
                 continue
-            if is_signed(page.head, page.origin, [key]):
+            if is_signed(page.head.signed, page.origin, [key]):
                 break
         else:
             raise Forbidden("The tree head is not signed with a key of the peer")

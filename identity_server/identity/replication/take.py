@@ -20,6 +20,7 @@ from identity_server.identity.associations.statement import Statement
 from identity_server.identity.associations.store import Current
 from identity_server.identity.lookup.index import Change, reindex
 from identity_server.identity.replication import store
+from identity_server.identity.replication.alarm import raise_alarm
 from identity_server.identity.replication.models import Peer
 from identity_server.identity.replication.page import Page
 from identity_server.identity.replication.rules import Rules, objection
@@ -104,7 +105,7 @@ async def take_page(session: AsyncSession, page: Page, checked: Checked, *, late
     if not checked.follows:
         return Taken(standing.position, {})
     if checked.tree.root != page.head.root:
-        await store.change_peer(session, page.origin, alarm="its history was rewritten", paused=True)
+        await raise_alarm(session, page.origin, "its history was rewritten")
         raise HistoryRewritten("The tree head does not fit what was stated before")
     # That the share is full is noted once: so what is set aside is bounded too.
     share = Rules.model_validate_json(standing.rules).max_statements
