@@ -69,6 +69,7 @@ async def serve_homeserver(
                 try:
                     await stopped.wait()
                 finally:
+                    state["streams"].close()  # else those who wait in /sync would be waited for
                     for server in servers:
                         server.should_exit = True
 

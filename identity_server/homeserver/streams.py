@@ -66,6 +66,12 @@ class Streams:
 
     def __init__(self) -> None:
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
+        self.is_closing = False
+
+    def close(self) -> None:
+        """The process stops: whoever waits is woken, to see ``is_closing`` and wait no more."""
+        self.is_closing = True
+        self.wake(tuple(self._listeners))
 
     def wake(self, topics: Iterable[str]) -> None:
         for topic in topics:

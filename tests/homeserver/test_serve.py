@@ -108,6 +108,23 @@ async def test_a_signal_ends_it_after_what_is_under_way(tmp_path: Path) -> None:
         assert (await under_way)["user_id"] == "@alice:localhost:8448"
 
 
+async def test_whoever_waits_in_sync_is_answered_when_it_stops(tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    serving, listening = await started(make_settings(tmp_path), stop)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening.client_port}", timeout=30) as client:
+        client.headers["Authorization"] = f"Bearer {(await register(client))['access_token']}"
+        since = (await client.get("/_matrix/client/v3/sync")).json()["next_batch"]
+        waiting = asyncio.create_task(
+            client.get("/_matrix/client/v3/sync", params={"since": since, "timeout": "30000"})
+        )
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        stop.set()
+        answer = await asyncio.wait_for(waiting, 3)
+        assert (answer.status_code, answer.json()["next_batch"]) == (200, since)
+        await asyncio.wait_for(serving, 3)
+
+
 async def test_cancelling_ends_it_as_gently(tmp_path: Path) -> None:
     serving, listening = await started(make_settings(tmp_path), asyncio.Event())
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening.client_port}") as client:

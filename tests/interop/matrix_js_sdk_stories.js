@@ -20,6 +20,7 @@ logger.disableAll?.();
 const { homeserver, identityServer, inbox } = JSON.parse(process.argv[2]);
 const PASSWORD = "correct horse battery staple";
 const PATIENCE_MS = 20_000;
+const STORY_MS = 60_000;
 const run = Date.now().toString(36);
 let number = 0;
 
@@ -27,11 +28,17 @@ async function story(name, tell) {
     let outcome = {};
     const began = Date.now();
     try {
-        await tell();
+        await Promise.race([tell(), giveUp(name)]);
     } catch (error) {
         outcome = { failure: String(error?.stack ?? error), data: error?.data };
     }
     process.stdout.write(JSON.stringify({ story: name, took_ms: Date.now() - began, ...outcome }) + "\n");
+}
+
+/** So that a promise that is never kept costs its own story only, and is named. */
+async function giveUp(name) {
+    await new Promise((resolve) => setTimeout(resolve, STORY_MS).unref());
+    throw new Error(`"${name}" did not end`);
 }
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -42,7 +42,7 @@ class Waiter:
                     answer = await self._look(request)
                 while not answer.is_news and answer.rooms == rooms:
                     left_ms = int((deadline - loop.time()) * 1000)
-                    if left_ms <= 0 or not await listener.wait(left_ms):
+                    if left_ms <= 0 or self.streams.is_closing or not await listener.wait(left_ms):
                         return answer.body
                     answer = await self._look(replace(request, since=answer.token))
         return answer.body
