@@ -3,22 +3,34 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import nacl.signing
-import pydantic
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from identity_server.cli.context import console, errors, fail, open_database, run, settings_of
+from identity_server.cli.peer_arguments import (
+    EmailDomains,
+    Homeservers,
+    MaxStatements,
+    Mediums,
+    Name,
+    NumberPrefixes,
+    Yes,
+    base_url,
+    changed,
+    key_bytes,
+    lifetime,
+    server_name,
+)
+from identity_server.cli.peer_words import date, in_words, plain, print_keys, print_peer, say, state_of
 from identity_server.identity.associations import store as associations
 from identity_server.identity.replication import store
 from identity_server.identity.replication.client import PeerClient, PeerRefused
 from identity_server.identity.replication.keys import BadKeys
-from identity_server.identity.replication.membership import AlreadyPeer, add_peer, fingerprint, introduce
+from identity_server.identity.replication.membership import AlreadyPeer, add_peer, introduce
 from identity_server.identity.replication.models import NATIVE, SYDENT, Peer
 from identity_server.identity.replication.page import read_head
 from identity_server.identity.replication.retire import retire
@@ -26,13 +38,12 @@ from identity_server.identity.replication.rules import Rules
 from identity_server.identity.replication.sydent.wire import KEY_ID
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.matrix.http import Unreachable
-from identity_server.matrix.identifiers import split_server_name
-from identity_server.matrix.signing import VerifyKey, decode_key
+from identity_server.matrix.signing import VerifyKey
 from identity_server.runtime.clock import SystemClock
 from identity_server.runtime.database import Database
 from identity_server.runtime.federation import open_federation
 from identity_server.runtime.tokens import SystemEntropy
-from identity_server.settings import Duration, Settings
+from identity_server.settings import Settings
 
 _SHOWN_SET_ASIDE = 20
 
@@ -41,24 +52,6 @@ app = typer.Typer(
     add_completion=False,
     help="The identity servers whose proofs you trust.",
 )
-
-Name = Annotated[str, typer.Argument(help="The peer's name: what it has as server.name.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-Mediums = Annotated[
-    list[str] | None, typer.Option("--medium", help="It may speak about email or msisdn only; may be repeated.")
-]
-EmailDomains = Annotated[
-    list[str] | None, typer.Option("--email-domain", help="Of email addresses, about those of this domain only.")
-]
-NumberPrefixes = Annotated[
-    list[str] | None, typer.Option("--number-prefix", help="Of phone numbers, about those that begin so only.")
-]
-Homeservers = Annotated[
-    list[str] | None, typer.Option("--homeserver", help="It may bind to users of this homeserver only.")
-]
-MaxStatements = Annotated[
-    int | None, typer.Option("--max-statements", min=0, help="How many of its statements are taken at all.")
-]
 
 
 @app.command("add")
@@ -82,9 +75,9 @@ def add(
     max_statements: MaxStatements = None,
 ) -> None:
     """Trust another identity server: fetch its keys, show their fingerprints, ask. Its operator does the same."""
-    rules = _changed(Rules(), medium, email_domain, number_prefix, homeserver, max_statements)
-    settings, name, lifetime_ms = settings_of(context), _server_name(name), _lifetime_ms(expires)
-    url = "" if sydent and not url else _base_url(url)
+    rules = changed(Rules(), medium, email_domain, number_prefix, homeserver, max_statements)
+    settings, name, lifetime_ms = settings_of(context), server_name(name), lifetime(expires)
+    url = "" if sydent and not url else base_url(url)
     if name in settings.our_names:
         fail(f"{name} is this server")
     if sydent:
@@ -137,7 +130,7 @@ def rules(
 
     def change(held: Rules) -> Rules:
         kept = Rules() if anything else held
-        return _changed(kept, medium, email_domain, number_prefix, homeserver, max_statements)
+        return changed(kept, medium, email_domain, number_prefix, homeserver, max_statements)
 
     run(_rules(settings_of(context), name, change))
 
@@ -160,7 +153,7 @@ def show_fingerprints(context: typer.Context) -> None:
         keyring = load_keyring(settings.server.name, settings.signing_key_file, SystemEntropy())
     except (OSError, ValueError) as error:
         fail(str(error))
-    _print_keys([key.verify_key for key in keyring.keys])
+    print_keys([key.verify_key for key in keyring.keys])
 
 
 async def _add_native(
@@ -170,24 +163,24 @@ async def _add_native(
         async with _client(settings) as client:
             keys = await introduce(client, url, name)
     except (BadKeys, PeerRefused, Unreachable) as error:
-        fail(f"{url} could not be asked for its keys: {escape(_plain(str(error)))}")
-    _say(f"{url} says that it is {name}, with")
-    _print_keys(keys)
+        fail(f"{url} could not be asked for its keys: {escape(plain(str(error)))}")
+    say(f"{url} says that it is {name}, with")
+    print_keys(keys)
     if url.startswith("http:"):
         errors.print("This way to it is not encrypted: whoever is on it reads the addresses.", soft_wrap=True)
     if wanted is not None:
-        if not any(key.key.encode() == _key_bytes(wanted) for key in keys):
+        if not any(key.key.encode() == key_bytes(wanted) for key in keys):
             fail("the key that was asked for is not among them")
     elif not yes:
-        _say("Its operator sees the same with `identity-server peers fingerprint`.")
+        say("Its operator sees the same with `identity-server peers fingerprint`.")
         typer.confirm("Did you compare them, and is it to be trusted?", abort=True)
     await _trust(settings, name, url, keys, rules, lifetime_ms, NATIVE)
-    _say("Its operator adds this server with")
-    _say(f"identity-server peers add {settings.server.name} {settings.public_base_url}")
+    say("Its operator adds this server with")
+    say(f"identity-server peers add {settings.server.name} {settings.public_base_url}")
 
 
 async def _add_sydent(settings: Settings, name: str, url: str, rules: Rules, key: str, lifetime_ms: int | None) -> None:
-    keys = [VerifyKey(KEY_ID, nacl.signing.VerifyKey(_key_bytes(key)))]
+    keys = [VerifyKey(KEY_ID, nacl.signing.VerifyKey(key_bytes(key)))]
     await _trust(settings, name, url, keys, rules, lifetime_ms, SYDENT)
 
 
@@ -215,7 +208,7 @@ async def _trust(
                 )
             except AlreadyPeer as error:
                 fail(str(error))
-    _say(f"{name} is a peer.")
+    say(f"{name} is a peer.")
 
 
 async def _list(settings: Settings) -> None:
@@ -234,11 +227,11 @@ async def _list(settings: Settings) -> None:
         table.add_row(
             peer.name,
             peer.base_url,
-            _state(peer, now_ms),
+            state_of(peer, now_ms),
             str(position - peer.sent_position),
             "" if peer.protocol == SYDENT else "?" if size is None else str(max(size - peer.taken_position, 0)),
-            _date(peer.next_try_ts) if peer.next_try_ts > now_ms else "",
-            escape(_plain(peer.last_error or "")),
+            date(peer.next_try_ts) if peer.next_try_ts > now_ms else "",
+            escape(plain(peer.last_error or "")),
         )
     console.print(table)
 
@@ -252,36 +245,12 @@ async def _status(settings: Settings, name: str | None) -> None:
         for peer in peers:
             keys = await store.peer_keys(session, peer.name)
             aside = await store.all_set_aside(session, peer.name, _SHOWN_SET_ASIDE + 1)
-            _print_peer(peer, position, keys)
+            print_peer(peer, position, keys)
             for refused in aside[:_SHOWN_SET_ASIDE]:
                 whose = "our statement, refused by it" if refused.of_ours else "its statement, refused by us"
-                _say(f"  set aside: {refused.position} ({whose}): {_plain(refused.reason)}")
+                say(f"  set aside: {refused.position} ({whose}): {plain(refused.reason)}")
             if len(aside) > _SHOWN_SET_ASIDE:
-                _say("  set aside: and more, older than these")
-
-
-def _print_peer(peer: Peer, position: int, keys: list[VerifyKey]) -> None:
-    now_ms = SystemClock().now_ms()
-    console.rule(peer.name, align="left")
-    lines = {
-        "URL": peer.base_url,
-        "protocol": "Sydent's" if peer.protocol == SYDENT else None,
-        "state": _state(peer, now_ms),
-        "alarm": peer.alarm,
-        "last contact": _date(peer.last_contact_ts) or "never",
-        "last error": peer.last_error and _plain(peer.last_error),
-        "failures in a row": str(peer.failures) if peer.failures else None,
-        "next try": _date(peer.next_try_ts) if peer.next_try_ts > now_ms else None,
-        "added": _date(peer.added_ts),
-        "trusted until": _date(peer.expires_ts),
-        "sent": f"{peer.sent_position} of our {position} statements",
-        "taken": f"{peer.taken_position} of its statements",
-        "rules": _in_words(Rules.model_validate_json(peer.rules)),
-    }
-    for label, value in lines.items():
-        if value:
-            _say(f"  {label}: {value}")
-    _print_keys(keys, indent="  ")
+                say("  set aside: and more, older than these")
 
 
 async def _pause(settings: Settings, name: str) -> None:
@@ -289,22 +258,22 @@ async def _pause(settings: Settings, name: str) -> None:
         await _found(database, name)
         async with database.transaction() as session:
             await store.change_peer(session, name, paused=True)
-    _say(f"{name} is paused.")
+    say(f"{name} is paused.")
 
 
 async def _resume(settings: Settings, name: str, yes: bool) -> None:
     async with open_database(settings) as database:
         peer = await _found(database, name)
         if peer.alarm and not yes:
-            _say(f"There is an alarm: {peer.alarm}.")
-            _say(
+            say(f"There is an alarm: {peer.alarm}.")
+            say(
                 "What it signs now contradicts what it signed before. Unless its log is again as it was, the alarm "
                 "will be raised again; to begin anew with what it says now, remove it and add it."
             )
             typer.confirm("Go on with it nevertheless?", abort=True)
         async with database.transaction() as session:
             await store.change_peer(session, name, paused=False, alarm=None, failures=0, last_error=None, next_try_ts=0)
-    _say(f"{name} goes on.")
+    say(f"{name} goes on.")
 
 
 async def _rules(settings: Settings, name: str, change: Callable[[Rules], Rules]) -> None:
@@ -315,7 +284,7 @@ async def _rules(settings: Settings, name: str, change: Callable[[Rules], Rules]
         if changed != held:
             async with database.transaction() as session:
                 await store.change_peer(session, name, rules=changed.model_dump_json())
-    _say(_in_words(changed))
+    say(in_words(changed))
 
 
 async def _remove(settings: Settings, name: str, keep: bool) -> None:
@@ -327,8 +296,8 @@ async def _remove(settings: Settings, name: str, keep: bool) -> None:
         count = 0 if keep else await retire(database, name, settings.server.name)
         async with database.transaction() as session:
             await store.remove_peer(session, name)
-    _say(f"{name} is no peer any more.")
-    _say("What it stated stays answered." if keep else f"{count} addresses are answered no more as it stated them.")
+    say(f"{name} is no peer any more.")
+    say("What it stated stays answered." if keep else f"{count} addresses are answered no more as it stated them.")
 
 
 @asynccontextmanager
@@ -354,103 +323,3 @@ async def _found(database: Database, name: str) -> Peer:
     if peer is None:
         fail(f"there is no peer {name}")
     return peer
-
-
-def _changed(
-    held: Rules,
-    mediums: list[str] | None,
-    email_domains: list[str] | None,
-    number_prefixes: list[str] | None,
-    homeservers: list[str] | None,
-    max_statements: int | None,
-) -> Rules:
-    """``held`` with what was given in place of what it says."""
-    if unknown := set(mediums or ()) - {"email", "msisdn"}:
-        fail(f"the medium is email or msisdn, not {', '.join(sorted(unknown))}")
-    prefixes = [prefix.removeprefix("+") for prefix in number_prefixes or ()]
-    if not all(prefix.isdecimal() and prefix.isascii() for prefix in prefixes):
-        fail("a number prefix is digits, beginning with the country's calling code")
-    given = {
-        "mediums": mediums,
-        "email_domains": [domain.lower() for domain in email_domains or ()],
-        "number_prefixes": prefixes,
-        "homeservers": [_server_name(name) for name in homeservers or ()],
-    }
-    changes: dict[str, object] = {field: tuple(values) for field, values in given.items() if values}
-    if max_statements is not None:
-        changes["max_statements"] = max_statements
-    return held.model_copy(update=changes)
-
-
-def _in_words(rules: Rules) -> str:
-    parts = [
-        f"{label} {', '.join(values)}"
-        for label, values in (
-            ("mediums", rules.mediums),
-            ("email domains", rules.email_domains),
-            ("number prefixes", rules.number_prefixes),
-            ("homeservers", rules.homeservers),
-        )
-        if values
-    ]
-    return f"{'; '.join(parts) or 'anything'}; at most {rules.max_statements} statements"
-
-
-def _state(peer: Peer, now_ms: int) -> str:
-    if peer.alarm:
-        return "ALARM"
-    if peer.is_over(now_ms):
-        return "expired"
-    if peer.paused:
-        return "paused"
-    return "failing" if peer.failures else "active"
-
-
-def _print_keys(keys: list[VerifyKey], indent: str = "") -> None:
-    for key in keys:
-        _say(f"{indent}{_plain(key.key_id)}  {fingerprint(key)}")
-
-
-def _say(text: str) -> None:
-    # One line however narrow the terminal: fingerprints are compared, and names searched for.
-    console.print(escape(text), highlight=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    """What a peer may have worded, without anything that would act on a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _server_name(value: str) -> str:
-    try:
-        split_server_name(value)
-    except ValueError:
-        fail(f"{value} is no server name")
-    return value
-
-
-def _base_url(value: str) -> str:
-    parsed = urlsplit(value)
-    if parsed.scheme not in ("http", "https") or not parsed.hostname or parsed.query or parsed.fragment:
-        fail("the URL is that of an identity server, such as https://id.example.org")
-    return value.rstrip("/")
-
-
-def _lifetime_ms(value: str | None) -> int | None:
-    if value is None:
-        return None
-    try:
-        return pydantic.TypeAdapter(Duration).validate_python(value)
-    except pydantic.ValidationError:
-        fail("write how long it is trusted as 90d, 12h or 30m")
-
-
-def _key_bytes(base64: str) -> bytes:
-    try:
-        return decode_key(base64)
-    except ValueError:
-        fail("the key is 32 bytes in base64, as `identity-server keys list` shows it")
-
-
-def _date(ts: int | None) -> str:
-    return "" if ts is None else datetime.fromtimestamp(ts / 1000, UTC).isoformat(sep=" ", timespec="seconds")
