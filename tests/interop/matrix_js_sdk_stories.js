@@ -330,6 +330,8 @@ await story("a device is signed out with the password", async () => {
 });
 
 let secretRoom, secretWord;
+// The SDK refers to these weakly: what only awaits one another is collected with them, and then never ends.
+const underWay = [];
 
 await story("cross-signing, secret storage and key backup are set up", async () => {
     for (const client of [alice, bob]) {
@@ -364,6 +366,7 @@ await story("two people verify each other and read each other's encrypted messag
     await until(() => asked.phase === VerificationPhase.Ready, "his consent");
     const hers = await asked.startVerification("m.sas.v1");
     const his = await until(() => received.verifier, "the start");
+    underWay.push(asked, received, hers, his);
     const shown = [hers, his].map((verifier) => new Promise((show) => verifier.once(VerifierEvent.ShowSas, show)));
     const done = Promise.all([hers.verify(), his.verify()]);
     const [herSas, hisSas] = await Promise.all(shown);
