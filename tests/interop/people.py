@@ -62,6 +62,7 @@ class Person:
             answer = await self.asks("POST", "/register", wanted)
         self.api.token = answer["access_token"]
         self.user_id, self.device_id = answer["user_id"], answer["device_id"]
+        await self.syncs()  # the first tells of no room that was left before it: then nobody may be kicked
 
     async def logs_in(self, user_id: str) -> None:
         """As somebody who has registered, with a new device."""
