@@ -125,6 +125,9 @@ class _Server(uvicorn.Server):
         self.up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in [*self.server_state.connections]:
+            if connection.transport.is_closing():
+                connection.transport.abort()  # now: closed once more, asyncio's TLS forgets how to
         letting_go = asyncio.create_task(self._let_go())
         try:
             await super().shutdown(sockets)

@@ -20,7 +20,7 @@ from identity_server.demo.story import Chapter, Story
 from identity_server.demo.tour import TOUR, run_tour
 from identity_server.demo.world import World, open_world
 from identity_server.matrix.threepid import MSISDN, Threepid
-from identity_server.runtime.tokens import FakeEntropy, SystemEntropy
+from identity_server.runtime.tokens import SystemEntropy
 
 DEMO = (sys.executable, "-W", "error", "-W", "ignore:'imghdr' is deprecated", "-m", "identity_server.cli", "demo")
 
@@ -60,12 +60,35 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             await process.communicate()
 
 
-async def test_the_tour_goes_well_quietly_and_leaves_nothing_behind(start: Start, tmp_path: Path) -> None:
-    process = await start("--once")
-    out, err = await asyncio.wait_for(process.communicate(), 90)
-    assert process.returncode == 0, out.decode() + err.decode()
-    assert err == b""
-    shown = out.decode()
+async def test_it_goes_well_beside_another_that_stays_for_people_to_look(start: Start, tmp_path: Path) -> None:
+    staying = await start("--port", str(port := free_port()))
+    await until_it_stays(staying)
+    folders = set(tmp_path.iterdir())
+
+    passing = await start("--once")
+    out, err = await asyncio.wait_for(passing.communicate(), 90)
+    assert (passing.returncode, err) == (0, b""), out.decode() + err.decode()
+    assert_all_was_shown(out.decode())
+    assert set(tmp_path.iterdir()) == folders, "it leaves nothing behind"
+
+    await look_around(port)
+    staying.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(staying.communicate(), 15)
+    assert (staying.returncode, err) == (0, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def until_it_stays(process: asyncio.subprocess.Process) -> None:
+    assert process.stdout is not None
+    shown = b""
+    async with asyncio.timeout(90):
+        while b"Ctrl-C" not in shown:
+            line = await process.stdout.readline()
+            assert line, shown.decode()
+            shown += line
+
+
+def assert_all_was_shown(shown: str) -> None:
     for number, chapter in enumerate(TOUR, 1):
         assert re.search(rf"^✓ +{number} {re.escape(chapter.title)}", shown, re.MULTILINE)
     for exchange in (
@@ -79,17 +102,9 @@ async def test_the_tour_goes_well_quietly_and_leaves_nothing_behind(start: Start
     ):
         assert re.search(exchange, shown), exchange
     assert f"{len(TOUR)} of {len(TOUR)} steps" in shown
-    assert list(tmp_path.iterdir()) == []
 
 
-async def test_it_stays_for_people_to_look_until_it_is_told_to_end(start: Start, tmp_path: Path) -> None:
-    process = await start("--port", str(port := free_port()))
-    shown = b""
-    async with asyncio.timeout(90):
-        while b"Ctrl-C" not in shown:
-            line = await process.stdout.readline()
-            assert line, (await process.stderr.read()).decode()
-            shown += line
+async def look_around(port: int) -> None:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as browser:
         page = await browser.get("/")
         assert page.status_code == 200
@@ -101,10 +116,6 @@ async def test_it_stays_for_people_to_look_until_it_is_told_to_end(start: Start,
         assert "Confirm your email address" in mail.text
         for url in re.findall(r'href="(http://127[^"]+/docs)"', page.text):
             assert (await browser.get(url)).status_code == 200
-    process.send_signal(signal.SIGINT)
-    _, err = await asyncio.wait_for(process.communicate(), 15)
-    assert (process.returncode, err) == (0, b"")
-    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_port_that_is_taken_is_named_in_one_line(start: Start) -> None:
@@ -154,12 +165,6 @@ async def test_a_step_whose_expectation_does_not_hold_fails_and_the_inbox_says_s
     async with httpx.AsyncClient(trust_env=False) as browser:
         page = await browser.get(world.inbox_page)
     assert "It failed: AssertionError" in page.text
-
-
-async def test_two_demos_run_beside_each_other(world: World) -> None:
-    async with open_world(0) as other:
-        for entropy, one in enumerate((world, other)):
-            assert await run_tour(one, FakeEntropy(entropy), TOUR, on_step=lambda _entry: None)
 
 
 def free_port() -> int:
