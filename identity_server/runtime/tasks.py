@@ -114,7 +114,8 @@ class Tasks:
             failure, outcome = error, "given up" if too_old or isinstance(error, GiveUp) else "failed"
         TASKS.labels(kind, outcome).inc()
         if failure is not None:
-            log.warning("task", kind=kind, outcome=outcome, attempts=attempts, error=type(failure).__name__)
+            why = type(failure.__cause__ or failure).__name__  # what it says may hold an address
+            log.warning("task", kind=kind, outcome=outcome, attempts=attempts, error=why)
         async with self._database.transaction() as session:
             this = _tasks.c.task_id == task_id
             if outcome == "failed":
