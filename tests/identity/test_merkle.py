@@ -86,28 +86,6 @@ def root_by_inclusion(leaf: bytes, index: int, size: int, path: list[bytes]) -> 
     return root
 
 
-def is_consistent(first: int, second: int, old_root: bytes, new_root: bytes, path: list[bytes]) -> bool:
-    """The verifier's side (RFC 9162, section 2.1.4.2)."""
-    if first == second:
-        return not path and old_root == new_root
-    if first & (first - 1) == 0:
-        path = [old_root, *path]
-    fn, sn = first - 1, second - 1
-    while fn & 1:
-        fn, sn = fn >> 1, sn >> 1
-    fr = sr = path[0]
-    for hash_ in path[1:]:
-        assert sn > 0
-        if fn & 1 or fn == sn:
-            fr, sr = node_hash(hash_, fr), node_hash(hash_, sr)
-            while not fn & 1 and fn:
-                fn, sn = fn >> 1, sn >> 1
-        else:
-            sr = node_hash(sr, hash_)
-        fn, sn = fn >> 1, sn >> 1
-    return sn == 0 and fr == old_root and sr == new_root
-
-
 @given(
     st.binary(max_size=40),
     st.integers(0, 2**53 - 1),
@@ -130,7 +108,7 @@ async def test_proofs_convince_whoever_checks_them(size: int, data: st.DataObjec
     path = await inclusion_proof(InMemory(entries), index, size)  # type: ignore[arg-type]
     assert root_by_inclusion(leaf_hash(entries[index]), index, size, path) == mth(entries)
     path = await consistency_proof(InMemory(entries), first, size)  # type: ignore[arg-type]
-    assert is_consistent(first, size, mth(entries[:first]), mth(entries), path)
+    assert merkle.is_consistent(first, size, mth(entries[:first]), mth(entries), path)
 
 
 @given(st.integers(1, 40), st.data())
@@ -169,6 +147,6 @@ async def test_the_server_proves_its_log_from_what_it_stores(server: IdentitySer
         params = {"first": first, "second": size}
         path = (await server.client.get(f"{url}/proof/consistency", params=params)).json()["path"]
         proof = [decode_base64(step) for step in path]
-        assert is_consistent(first, size, mth(entries[:first]), mth(entries), proof)
+        assert merkle.is_consistent(first, size, mth(entries[:first]), mth(entries), proof)
     answer = await server.client.get(f"{url}/proof/inclusion", params={"position": size + 1, "tree_size": size + 1})
     assert (answer.status_code, answer.json()["errcode"]) == (400, "M_INVALID_PARAM")
