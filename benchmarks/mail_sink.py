@@ -46,7 +46,7 @@ class _Counting:
     def __init__(self) -> None:
         self.mails = 0
 
-    async def handle_DATA(self, _server: Any, _session: Any, _envelope: Any) -> str:  # noqa: N802 (aiosmtpd's name)
+    async def handle_DATA(self, _server: Any, _session: Any, _envelope: Any) -> str:  # noqa: N802 (aiosmtpd calls it by this name)
         self.mails += 1
         return "250 OK"
 

@@ -1,5 +1,6 @@
 """Into rooms and out of them (Server-Server API, "Joining Rooms", "Knocking …", "Inviting …", "Leaving Rooms")."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -23,7 +24,7 @@ from identity_server.runtime.requests import JsonRoute
 
 router = APIRouter(prefix="/_matrix/federation", route_class=JsonRoute)
 
-Versions = Annotated[list[str], Query()]
+Versions = Annotated[Sequence[str], Query()]
 Pdu = dict[str, Any]
 
 
@@ -35,7 +36,7 @@ async def make_join(
     session: Transaction,
     handshakes: OpenHandshakes,
     now_ms: Now,
-    ver: Versions = ["1"],  # noqa: B006 (FastAPI copies it)
+    ver: Versions = ("1",),
 ) -> dict[str, Any]:
     return await handshakes.offer(session, origin, room_id, user_id, "join", versions=ver, now_ms=now_ms)
 
@@ -48,7 +49,7 @@ async def make_knock(
     session: Transaction,
     handshakes: OpenHandshakes,
     now_ms: Now,
-    ver: Versions = ["1"],  # noqa: B006 (FastAPI copies it)
+    ver: Versions = ("1",),
 ) -> dict[str, Any]:
     return await handshakes.offer(session, origin, room_id, user_id, "knock", versions=ver, now_ms=now_ms)
 

@@ -116,10 +116,10 @@ async def get_event_by_timestamp(
     session: Reading,
     timeline: OpenTimeline,
     ts: Annotated[int, Query(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)],
-    dir: Literal["f", "b"] = "f",  # noqa: A002 (its name in the specification)
+    direction: Annotated[Literal["f", "b"], Query(alias="dir")] = "f",
 ) -> dict[str, Any]:
     await reads.check_may_read(session, timeline, origin, room_id)
-    return await reads.nearest_event(session, room_id, ts, forward=dir == "f")
+    return await reads.nearest_event(session, room_id, ts, forward=direction == "f")
 
 
 def _transaction(timeline: OpenTimeline, events: list[Any], now_ms: int) -> dict[str, Any]:

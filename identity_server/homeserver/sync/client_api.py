@@ -41,7 +41,7 @@ async def get_sync(
     since: str | None = None,
     full_state: bool = False,
     set_presence: Literal["offline", "online", "unavailable"] = "online",
-    timeout: Annotated[int, Query(ge=0)] = 0,  # noqa: ASYNC109 (the specification's name)
+    timeout_ms: Annotated[int, Query(alias="timeout", ge=0)] = 0,
     use_state_after: bool = False,
 ) -> Response:
     request = SyncRequest(
@@ -53,7 +53,9 @@ async def get_sync(
         state_after=use_state_after,
     )
     async with attendance.syncing(user.user_id, user.device_id, set_presence):
-        answer = await Waiter(database, streams, parts, attendance, resources.clock).answer(request, timeout_ms=timeout)
+        answer = await Waiter(database, streams, parts, attendance, resources.clock).answer(
+            request, timeout_ms=timeout_ms
+        )
     return json_response(answer)
 
 

@@ -53,8 +53,7 @@ IdServer = Annotated[Text, Field(min_length=1, max_length=300)]
 
 class Addition(Body):
     three_pid_creds: Credentials | None = None
-    # As it was spelt before the specification was.
-    threePidCreds: Credentials | None = None  # noqa: N815
+    three_pid_creds_as_spelt_before: Credentials | None = Field(None, alias="threePidCreds")
 
 
 class ConfirmedAddition(Credentials):
@@ -83,7 +82,7 @@ async def get_threepids(user: CurrentUser, session: Reading) -> dict[str, Any]:
 async def add(
     body: Addition, user: CurrentUser, own: OpenOwnAccount, session: Transaction, now_ms: Now
 ) -> dict[str, Any]:
-    credentials = body.three_pid_creds or body.threePidCreds
+    credentials = body.three_pid_creds or body.three_pid_creds_as_spelt_before
     if credentials is None:
         raise MissingParam("three_pid_creds is missing")
     try:

@@ -64,9 +64,9 @@ async def find_room(session: AsyncSession, room_id: str) -> Room | None:
     return room
 
 
-async def state_event(session: AsyncSession, room_id: str, type: str, state_key: str = "") -> Event | None:  # noqa: A002
+async def state_event(session: AsyncSession, room_id: str, event_type: str, state_key: str = "") -> Event | None:
     """What the current state holds under the key."""
-    statement = _current(room_id).where(CURRENT.c.type == type, CURRENT.c.state_key == state_key)
+    statement = _current(room_id).where(CURRENT.c.type == event_type, CURRENT.c.state_key == state_key)
     row = (await session.execute(statement)).one_or_none()
     return event_of(row.event_id, row.version, row.pdu) if row else None
 

@@ -1,5 +1,6 @@
 """Finding rooms: the directory, spaces, summaries, and what was said in one's own."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -107,7 +108,7 @@ async def get_summary(
     spaces: OpenSpaces,
     database: OpenDatabase,
     calls: OpenFederation,
-    via: Annotated[list[str], Query()] = [],  # noqa: B006 (FastAPI copies it)
+    via: Annotated[Sequence[str], Query()] = (),
 ) -> dict[str, Any]:
     servers, room_id = list(via), room
     if room.startswith("#"):

@@ -46,11 +46,11 @@ async def get_state_event(
     session: Reading,
     now_ms: Now,
     state_key: Text = "",
-    format: Literal["content", "event"] = "content",  # noqa: A002 (the specification's name)
+    shape: Annotated[Literal["content", "event"], Query(alias="format")] = "content",
 ) -> Any:
     viewer = Viewer(user.user_id, user.device_id)
     return await read_state_event(
-        session, room_id, (event_type, state_key), viewer=viewer, whole=format == "event", now_ms=now_ms
+        session, room_id, (event_type, state_key), viewer=viewer, whole=shape == "event", now_ms=now_ms
     )
 
 

@@ -29,14 +29,14 @@ async def get_messages(
     user: CurrentUser,
     past: OpenPast,
     now_ms: Now,
-    dir: Literal["b", "f"] = "f",  # noqa: A002 (the specification's name)
+    direction: Annotated[Literal["b", "f"], Query(alias="dir")] = "f",
     from_: Annotated[str | None, Query(alias="from")] = None,
     to: str | None = None,
     limit: Limit = 10,
-    filter: str | None = None,  # noqa: A002 (the specification's name)
+    filter_: Annotated[str | None, Query(alias="filter")] = None,
 ) -> dict[str, Any]:
-    span = Span(dir == "b", _position(from_), _position(to), limit)
-    wanted, viewer = _filter(filter), Viewer(user.user_id, user.device_id)
+    span = Span(direction == "b", _position(from_), _position(to), limit)
+    wanted, viewer = _filter(filter_), Viewer(user.user_id, user.device_id)
     async with past.reading_page(room_id, user.user_id, span, wanted) as (session, page):
         return await show_page(session, past.timeline, page, wanted, viewer=viewer, now_ms=now_ms)
 
@@ -50,11 +50,11 @@ async def get_context(
     timeline: OpenTimeline,
     now_ms: Now,
     limit: Limit = 10,
-    filter: str | None = None,  # noqa: A002 (the specification's name)
+    filter_: Annotated[str | None, Query(alias="filter")] = None,
 ) -> dict[str, Any]:
     viewer = Viewer(user.user_id, user.device_id)
     return await read_context(
-        session, timeline, room_id, event_id, limit=limit, wanted=_filter(filter), viewer=viewer, now_ms=now_ms
+        session, timeline, room_id, event_id, limit=limit, wanted=_filter(filter_), viewer=viewer, now_ms=now_ms
     )
 
 

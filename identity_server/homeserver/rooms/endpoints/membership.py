@@ -1,5 +1,6 @@
 """Coming in, going out, and being kept out (Client-Server API, "Room membership")."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -19,7 +20,7 @@ from identity_server.runtime.requests import Body, JsonOrNothingRoute
 
 router = APIRouter(tags=["rooms"], route_class=JsonOrNothingRoute)
 
-Servers = Annotated[list[str], Query()]
+Servers = Annotated[Sequence[str], Query()]
 
 
 class Reason(Body):
@@ -77,8 +78,8 @@ async def join(
     body: Joining,
     user: CurrentUser,
     members: OpenMembers,
-    via: Servers = [],  # noqa: B006 (FastAPI copies it)
-    server_name: Servers = [],  # noqa: B006 (FastAPI copies it)
+    via: Servers = (),
+    server_name: Servers = (),
 ) -> dict[str, Any]:
     room_id = await members.join(
         user.user_id,
@@ -102,8 +103,8 @@ async def knock(
     body: Reason,
     user: CurrentUser,
     members: OpenMembers,
-    via: Servers = [],  # noqa: B006 (FastAPI copies it)
-    server_name: Servers = [],  # noqa: B006 (FastAPI copies it)
+    via: Servers = (),
+    server_name: Servers = (),
 ) -> dict[str, Any]:
     return {"room_id": await members.knock(user.user_id, room, via=[*via, *server_name], content=body.content)}
 

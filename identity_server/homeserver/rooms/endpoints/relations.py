@@ -35,7 +35,7 @@ async def get_relations(
     from_: Annotated[str | None, Query(alias="from")] = None,
     to: str | None = None,
     limit: Limit = 50,
-    dir: Literal["b", "f"] = "b",  # noqa: A002 (the specification's name)
+    direction: Annotated[Literal["b", "f"], Query(alias="dir")] = "b",
     recurse: bool = False,
 ) -> dict[str, Any]:
     question = Question(
@@ -44,7 +44,7 @@ async def get_relations(
         read_position(from_) if from_ else None,
         read_position(to) if to else None,
         limit,
-        dir == "b",
+        direction == "b",
         recurse,
     )
     viewer = Viewer(user.user_id, user.device_id)
@@ -80,6 +80,6 @@ async def get_event_by_timestamp(
     user: CurrentUser,
     past: OpenPast,
     ts: Annotated[int, Query(ge=0, le=LARGEST_INTEGER)],
-    dir: Literal["b", "f"],  # noqa: A002 (the specification's name)
+    direction: Annotated[Literal["b", "f"], Query(alias="dir")],
 ) -> dict[str, Any]:
-    return await past.event_near(room_id, user.user_id, ts, backwards=dir == "b")
+    return await past.event_near(room_id, user.user_id, ts, backwards=direction == "b")
