@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 from xdist.scheduler import LoadScopeScheduling
@@ -63,6 +64,12 @@ def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabase
 def engine(request: pytest.FixtureRequest) -> str:
     """Both engines, one after the other: whoever asks for this is run on each."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def make_tables_of_characters() -> None:
+    """Hypothesis makes them once for a checkout, which takes a second: the first test would be blamed for it."""
+    st.text().validate()
 
 
 @pytest.fixture(scope="session", autouse=True)
