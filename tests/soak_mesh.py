@@ -16,7 +16,7 @@ async def soak(minutes: float, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with open_mesh(Path(folder), seed) as mesh:
             await mesh.come_to_rest()
-            print(f"seed {seed}; found elsewhere after {await mesh.seconds_until_found(9):.2f} s")  # noqa: T201
+            print(f"seed {seed}; found elsewhere after {await mesh.seconds_until_found(9):.2f} s")  # noqa: T201 (a command)
             while monotonic() < end:
                 number += 1
                 await mesh.disturb(seconds=15)
@@ -25,7 +25,7 @@ async def soak(minutes: float, seed: int) -> None:
                 took = perf_counter() - began
                 await mesh.check()
                 story = mesh.story
-                print(  # noqa: T201
+                print(  # noqa: T201 (a command)
                     f"round {number}: {len(story.bound)} binds and {len(story.unbound)} unbinds answered, "
                     f"{story.unanswered} not; at rest after {took:.1f} s",
                     flush=True,

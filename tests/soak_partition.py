@@ -29,8 +29,8 @@ async def soak(runs: int, seed: int) -> int:
     for number in range(seed, seed + runs):
         wrong = await play(number)
         failed += wrong is not None
-        print(f"seed {number}: {'the same everywhere' if wrong is None else wrong}", flush=True)  # noqa: T201
-    print(f"{runs} runs, {failed} of them ended with servers that disagree")  # noqa: T201
+        print(f"seed {number}: {'the same everywhere' if wrong is None else wrong}", flush=True)  # noqa: T201 (a command)
+    print(f"{runs} runs, {failed} of them ended with servers that disagree")  # noqa: T201 (a command)
     return failed
 
 
