@@ -249,10 +249,11 @@ async def test_a_peer_that_runs_sydent_is_added_with_its_key(operators: tuple[Op
 
 async def test_what_a_peer_words_cannot_act_on_the_terminal(operators: tuple[Operator, Operator]) -> None:
     a, b = operators
-    await befriend(a, b)
+    # One that is owed nothing: there is no turn whose end would change what it worded last.
+    assert (await a.run("add", "sydent.test", "--sydent", "--key", b.key)).code == 0
     async with a.database.transaction() as session:
         await store.change_peer(
-            session, "b.test", paused=True, last_error="[/red]\x1b[2Jgone", rules=Rules().model_dump_json()
+            session, "sydent.test", paused=True, last_error="[/red]\x1b[2Jgone", rules=Rules().model_dump_json()
         )
     for command in ("list", "status"):
         shown = await a.run(command)
