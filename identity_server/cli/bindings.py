@@ -11,7 +11,7 @@ from rich.table import Table
 
 from identity_server.cli.context import console, errors, fail, open_database, run, settings_of
 from identity_server.identity.associations import store
-from identity_server.identity.associations.state import state_binding
+from identity_server.identity.associations.state import state_bindings
 from identity_server.identity.bindings.unbind import unbind
 from identity_server.identity.lookup.index import Change, reindex
 from identity_server.identity.signing.keyring import load_keyring
@@ -88,7 +88,8 @@ async def _bind(settings: Settings, threepid: Threepid, typed: str, user_id: str
     spelling = lowercase_spelling(typed, threepid.address) if threepid.medium == EMAIL else None
     async with open_database(settings) as database, database.transaction() as session:
         now_ms = SystemClock().now_ms()
-        stated = await state_binding(session, threepid, user_id, spelling, keyring=keyring, now_ms=now_ms)
+        binding = store.Bound(threepid, user_id, spelling)
+        (stated,) = await state_bindings(session, [binding], keyring=keyring, now_ms=now_ms)
         await reindex(session, [Change(threepid, stated.before, stated.after)])
     console.print_json(data=stated.signed)
 

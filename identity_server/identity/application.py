@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Response
 from starlette.types import ASGIApp
 
+from identity_server.identity.bindings.bind import bind
 from identity_server.identity.delivery.outlet import Outlet, open_outlet
 from identity_server.identity.invites.onbind import ONBIND, send_onbind
 from identity_server.identity.invites.store_invite import INVITATION, send_invitation
@@ -40,6 +41,7 @@ from identity_server.runtime.rate_limits import RateLimits
 from identity_server.runtime.resources import Resources
 from identity_server.runtime.safe_http import SafeHttp
 from identity_server.runtime.tasks import Tasks
+from identity_server.runtime.together import Together
 from identity_server.runtime.tokens import Entropy, SystemEntropy
 from identity_server.settings import Settings
 
@@ -86,6 +88,10 @@ async def open_identity_server(
             },
         )
         keyring = load_keyring(settings.server.name, settings.signing_key_file, entropy)
+        binding = Together(
+            database, partial(bind, settings=settings.validation, keyring=keyring, tasks=tasks, clock=clock)
+        )
+        stack.push_async_callback(binding.finish)
         peer_client = PeerClient(parts.get("http", federation.http), keyring)
         peers = Peers(database, peer_client, clock, max_skew_ms=settings.replication.max_clock_skew)
         tls = connecting_context(settings.replication)
@@ -113,6 +119,7 @@ async def open_identity_server(
         yield {
             "resources": Resources(settings, database, clock, entropy, RateLimits(settings.rate_limits)),
             "keyring": keyring,
+            "bind": binding,
             "peppers": Peppers(database, clock),
             "remote_keys": federation.remote_keys,
             "peers": peers,

@@ -52,6 +52,7 @@ def tasks_table(metadata: MetaData) -> Table:
 
 
 _tasks = tasks_table(MetaData())
+_ENQUEUE = insert(_tasks)
 
 
 class Tasks:
@@ -63,13 +64,12 @@ class Tasks:
         self._handlers = handlers
         self._wake = asyncio.Event()
 
-    async def enqueue(self, session: AsyncSession, kind: str, payload: Payload, *, now_ms: int) -> None:
-        """Have ``payload`` handled as soon as the session's transaction is committed."""
-        await session.execute(
-            insert(_tasks).values(
-                kind=kind, payload=orjson.dumps(payload).decode(), created_ts=now_ms, due_ts=now_ms, attempts=0
-            )
-        )
+    async def enqueue(self, session: AsyncSession, kind: str, *payloads: Payload, now_ms: int) -> None:
+        """Have each of ``payloads`` handled as soon as the session's transaction is committed."""
+        if not payloads:
+            return
+        common = {"kind": kind, "created_ts": now_ms, "due_ts": now_ms, "attempts": 0}
+        await session.execute(_ENQUEUE, [{"payload": orjson.dumps(each).decode(), **common} for each in payloads])
         after_commit(session, self._wake.set)
 
     async def run_forever(self) -> None:

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from identity_server.cli import main
 from identity_server.demo.serving import listen, port_of, serving
 from identity_server.identity.application import identity_application
-from identity_server.identity.associations.state import state_binding
+from identity_server.identity.associations.state import state_bindings
+from identity_server.identity.associations.store import Bound
 from identity_server.identity.lookup.index import Change, reindex
 from identity_server.identity.lookup.store import users_of
 from identity_server.identity.replication import store
@@ -73,7 +74,8 @@ class Operator:
         threepid = Threepid("email", address)
         async with self.database.transaction() as session:
             now_ms = SystemClock().now_ms()
-            stated = await state_binding(session, threepid, user_id, None, keyring=keyring, now_ms=now_ms)
+            bound = Bound(threepid, user_id, None)
+            (stated,) = await state_bindings(session, [bound], keyring=keyring, now_ms=now_ms)
             await reindex(session, [Change(threepid, stated.before, stated.after)])
 
     async def found(self, address: str) -> str | None:

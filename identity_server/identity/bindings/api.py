@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from identity_server.identity.access.current import authenticate
-from identity_server.identity.bindings.bind import bind
+from identity_server.identity.bindings.bind import Binding, OpenBind
 from identity_server.identity.bindings.unbind import check_account, check_homeserver, check_session, unbind
 from identity_server.identity.signing.keyring import OpenKeyring
 from identity_server.identity.terms.signed import SignedAccount, require_terms
@@ -17,8 +17,6 @@ from identity_server.runtime.dependencies import (
     Now,
     OpenRemoteKeys,
     OpenResources,
-    OpenSettings,
-    OpenTasks,
     Source,
     Transaction,
 )
@@ -47,27 +45,10 @@ class Unbinding(Body):
 
 
 @router.post("/bind")
-async def bind_3pid(
-    body: Claim,
-    account: SignedAccount,
-    session: Transaction,
-    settings: OpenSettings,
-    keyring: OpenKeyring,
-    tasks: OpenTasks,
-    now_ms: Now,
-) -> dict[str, Any]:
+async def bind_3pid(body: Claim, account: SignedAccount, bind: OpenBind) -> dict[str, Any]:
     if body.mxid != account.user_id:
         raise Forbidden("An account binds addresses to its own user ID only")
-    return await bind(
-        session,
-        body.sid,
-        body.client_secret,
-        body.mxid,
-        settings=settings.validation,
-        keyring=keyring,
-        tasks=tasks,
-        now_ms=now_ms,
-    )
+    return await bind(Binding(body.sid, body.client_secret, body.mxid))
 
 
 @router.post("/unbind")

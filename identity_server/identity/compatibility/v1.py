@@ -13,13 +13,12 @@ from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.bindings.api import Claim, unbind_3pid
-from identity_server.identity.bindings.bind import bind
+from identity_server.identity.bindings.bind import Binding, OpenBind
 from identity_server.identity.delivery.outlet import OpenOutlet
 from identity_server.identity.invites.accept import sign_acceptance
 from identity_server.identity.invites.api import Acceptance, is_ephemeral_key_valid
 from identity_server.identity.lookup.store import users_of
 from identity_server.identity.signing.api import get_public_key, is_public_key_valid
-from identity_server.identity.signing.keyring import OpenKeyring
 from identity_server.identity.validation.api import (
     EmailTokenRequest,
     MsisdnTokenRequest,
@@ -36,7 +35,6 @@ from identity_server.runtime.dependencies import (
     Now,
     OpenResources,
     OpenSettings,
-    OpenTasks,
     Reading,
     Source,
     Transaction,
@@ -123,19 +121,8 @@ async def _submit(
 
 
 @others.post("/3pid/bind")
-async def bind_3pid(
-    body: Claim, session: Transaction, settings: OpenSettings, keyring: OpenKeyring, tasks: OpenTasks, now_ms: Now
-) -> dict[str, Any]:
-    return await bind(
-        session,
-        body.sid,
-        body.client_secret,
-        body.mxid,
-        settings=settings.validation,
-        keyring=keyring,
-        tasks=tasks,
-        now_ms=now_ms,
-    )
+async def bind_3pid(body: Claim, bind: OpenBind) -> dict[str, Any]:
+    return await bind(Binding(body.sid, body.client_secret, body.mxid))
 
 
 class BulkLookup(Body):

@@ -1,6 +1,7 @@
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import and_, delete, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.invites.models import Invite
@@ -8,6 +9,9 @@ from identity_server.matrix.threepid import Threepid
 
 # A claimed invitation's key is asked about when the invitee's homeserver acts on it, which may be long after.
 _CLAIMED_REMEMBERED_MS = 365 * 86_400_000
+
+
+_PENDING = and_(Invite.claimed_ts.is_(None), Invite.revoked_ts.is_(None))
 
 
 class Claimed(NamedTuple):
@@ -21,17 +25,19 @@ def add_invite(session: AsyncSession, invite: Invite) -> None:
     session.add(invite)
 
 
+async def awaited(session: AsyncSession, threepids: Sequence[Threepid]) -> set[Threepid]:
+    """Those of ``threepids`` for which something waits; it may have expired."""
+    of = tuple_(Invite.medium, Invite.address)
+    rows = await session.execute(select(Invite.medium, Invite.address).where(of.in_(threepids), _PENDING).distinct())
+    return {Threepid(medium, address) for medium, address in rows}
+
+
 async def claim_invites(session: AsyncSession, threepid: Threepid, user_id: str, *, now_ms: int) -> list[Claimed]:
     """Hand everything that waits for ``threepid`` to ``user_id``, once and for all."""
     rows = await session.execute(
         update(Invite)
-        .where(
-            Invite.medium == threepid.medium,
-            Invite.address == threepid.address,
-            Invite.claimed_ts.is_(None),
-            Invite.revoked_ts.is_(None),
-            Invite.expires_ts > now_ms,
-        )
+        .where(Invite.medium == threepid.medium, Invite.address == threepid.address)
+        .where(_PENDING, Invite.expires_ts > now_ms)
         .values(claimed_ts=now_ms, claimed_by=user_id)
         .returning(Invite.token, Invite.room_id, Invite.sender, Invite.key_id)
     )
@@ -54,7 +60,7 @@ async def revoke_invite(session: AsyncSession, token: str, sender: str, *, now_m
     rows = await session.execute(
         update(Invite)
         .where(Invite.token == token, Invite.sender == sender)
-        .where(Invite.claimed_ts.is_(None), Invite.revoked_ts.is_(None))
+        .where(_PENDING)
         .values(revoked_ts=now_ms)
         .returning(Invite.token)
     )

@@ -20,12 +20,19 @@ class Change(NamedTuple):
 
 
 async def reindex(session: AsyncSession, changes: Sequence[Change]) -> None:
-    """Let lookups answer what holds now. The caller holds the association log's lock, as whoever begins a rotation
-    does: so nothing is stated while the set of live peppers changes."""
+    """Let lookups answer what holds after ``changes``, which came in this order.
+
+    The caller holds the association log's lock, as whoever begins a rotation does: so nothing is stated while the set
+    of live peppers changes.
+    """
+    overall: dict[Threepid, Change] = {}
+    for change in changes:
+        first = overall.get(change.threepid, change)
+        overall[change.threepid] = change._replace(before=first.before)
     for live in await store.live_peppers(session):
         found: dict[str, str | None] = {}
         gone: set[str] = set()
-        for threepid, before, after in changes:
+        for threepid, before, after in overall.values():
             now = spellings(threepid, after.spelling) if after.user_id else ()
             then = spellings(threepid, before.spelling) if before else ()
             for address in now:

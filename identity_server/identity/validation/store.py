@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import delete, select, text, update
@@ -37,6 +38,14 @@ async def find_session(
     )
     row = await session.scalar(statement.with_for_update() if for_update else statement)
     return _session(row) if row else None
+
+
+async def find_sessions(session: AsyncSession, named: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Session]:
+    """Those of the sessions ``named`` by ``(sid, client_secret)`` that there are."""
+    sids = {sid for sid, _ in named}
+    rows = await session.scalars(select(ValidationSession).where(ValidationSession.sid.in_(sids)))
+    found = {(row.sid, row.client_secret): _session(row) for row in rows}
+    return {key: found[key] for key in named if key in found}
 
 
 async def add_session(session: AsyncSession, new: Session) -> bool:

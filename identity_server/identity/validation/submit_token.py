@@ -1,10 +1,12 @@
 """Submitting a token, and what a session has proven."""
 
+from collections.abc import Sequence
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.validation import store
 from identity_server.identity.validation.sessions import Session
-from identity_server.matrix.errors import NoValidSession, TokenIncorrect
+from identity_server.matrix.errors import MatrixError, NoValidSession, TokenIncorrect
 from identity_server.runtime.tokens import token_hash
 from identity_server.settings import ValidationSettings
 
@@ -37,7 +39,24 @@ async def proven(
 
     Raises ``NoValidSession``, ``SessionExpired`` or ``SessionNotValidated``.
     """
-    found = await store.find_session(session, sid, client_secret)
+    return _proven(await store.find_session(session, sid, client_secret), settings, now_ms)
+
+
+async def proven_each(
+    session: AsyncSession, sessions: Sequence[tuple[str, str]], *, settings: ValidationSettings, now_ms: int
+) -> list[Session | MatrixError]:
+    """For each ``(sid, client_secret)`` its session, or in its place what ``proven`` would raise."""
+    found = await store.find_sessions(session, sessions)
+    proofs: list[Session | MatrixError] = []
+    for named in sessions:
+        try:
+            proofs.append(_proven(found.get(named), settings, now_ms)[0])
+        except MatrixError as error:
+            proofs.append(error)
+    return proofs
+
+
+def _proven(found: Session | None, settings: ValidationSettings, now_ms: int) -> tuple[Session, int]:
     if found is None:
         raise NoValidSession("No valid session was found matching that sid and client secret")
     return found, found.proven_at(settings, now_ms)

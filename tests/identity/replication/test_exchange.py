@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from identity_server.identity.associations.state import state_binding
+from identity_server.identity.associations.state import state_bindings
 from identity_server.identity.associations.statement import Statement
+from identity_server.identity.associations.store import Bound
 from identity_server.identity.replication import store
 from identity_server.identity.replication.exchange import pull
 from identity_server.identity.replication.page import page_json, read_page
@@ -221,7 +222,9 @@ async def test_a_peer_that_has_pulled_more_than_it_is_sent_is_believed(pair: Mes
     threepids = [Threepid("email", f"{number}@example.org") for number in range(600)]
     async with a.database.transaction() as session:
         for threepid in threepids:
-            await state_binding(session, threepid, ALICE, None, keyring=a.state["keyring"], now_ms=a.clock.now_ms())
+            await state_bindings(
+                session, [Bound(threepid, ALICE, None)], keyring=a.state["keyring"], now_ms=a.clock.now_ms()
+            )
     await pull(await peer(b, "a.test"), b.state["peers"]._client, b.state["peers"])
     await a.state["exchange"]._push(await peer(a, "b.test"))
     assert (await peer(a, "b.test")).sent_position == len(threepids)
