@@ -6,8 +6,8 @@ week old; one whose handler raises ``GiveUp`` is not.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -18,6 +18,7 @@ from identity_server.runtime.background import to_its_end
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database, Integer64, after_commit
 from identity_server.runtime.metrics import TASKS
+from identity_server.runtime.together import Together
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,18 @@ _tasks = tasks_table(MetaData())
 _ENQUEUE = insert(_tasks)
 
 
+class _Again(NamedTuple):
+    due_ts: int
+    error: str
+
+
+class _Ran(NamedTuple):
+    """``again``: when, and why, if the task is not over."""
+
+    task_id: int
+    again: _Again | None
+
+
 class Tasks:
     """Runs what is due, here and in every other worker on the same database, each task in one of them."""
 
@@ -63,6 +76,7 @@ class Tasks:
         self._clock = clock
         self._handlers = handlers
         self._wake = asyncio.Event()
+        self._conclude = Together(database, _conclude)
 
     async def enqueue(self, session: AsyncSession, kind: str, *payloads: Payload, now_ms: int) -> None:
         """Have each of ``payloads`` handled as soon as the session's transaction is committed."""
@@ -116,14 +130,20 @@ class Tasks:
         if failure is not None:
             why = type(failure.__cause__ or failure).__name__  # what it says may hold an address
             log.warning("task", kind=kind, outcome=outcome, attempts=attempts, error=why)
-        async with self._database.transaction() as session:
-            this = _tasks.c.task_id == task_id
-            if outcome == "failed":
-                pause_ms = min(_FIRST_PAUSE_MS * 2 ** (attempts - 1), _LONGEST_PAUSE_MS)
-                await session.execute(
-                    update(_tasks)
-                    .where(this)
-                    .values(due_ts=self._clock.now_ms() + pause_ms, last_error=type(failure).__name__)
-                )
-            else:
-                await session.execute(delete(_tasks).where(this))
+        if outcome == "failed":
+            pause_ms = min(_FIRST_PAUSE_MS * 2 ** (attempts - 1), _LONGEST_PAUSE_MS)
+            again = _Again(self._clock.now_ms() + pause_ms, type(failure).__name__)
+        else:
+            again = None
+        await self._conclude(_Ran(task_id, again))
+
+
+async def _conclude(session: AsyncSession, ran: Sequence[_Ran]) -> list[None]:
+    """Let go of the tasks that are over, and put off those that are to be tried again."""
+    over = [each.task_id for each in ran if each.again is None]
+    await session.execute(delete(_tasks).where(_tasks.c.task_id.in_(over)))
+    for task_id, again in ran:
+        if again is not None:
+            this = update(_tasks).where(_tasks.c.task_id == task_id)
+            await session.execute(this.values(due_ts=again.due_ts, last_error=again.error))
+    return [None] * len(ran)

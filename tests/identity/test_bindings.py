@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import pytest
@@ -53,6 +54,29 @@ async def test_the_newest_binding_wins(server: IdentityServer) -> None:
     headers = await server.bound(ALICE)
     await server.bound("@bob:hs.test", client_secret="other")  # in the same millisecond, even
     assert await server.found(headers, "alice@example.org") == {"alice@example.org": "@bob:hs.test"}
+
+
+async def test_bindings_of_one_moment_come_to_what_they_would_one_after_the_other(server: IdentityServer) -> None:
+    alice, bob = await server.account(ALICE), await server.account("@bob:hs.test")
+    claims = [
+        *[(alice, ALICE, await server.proven(alice, f"a{number}@example.org")) for number in range(9)],
+        (alice, ALICE, await server.proven(alice, "Strauß@example.org")),
+        (bob, "@bob:hs.test", await server.proven(bob, "strauss@example.org", client_secret="other")),
+        (alice, ALICE, {"sid": "unknown", "client_secret": "s"}),
+    ]
+    answers = await asyncio.gather(
+        *(
+            server.client.post(f"{V2}/3pid/bind", json={**session, "mxid": user_id}, headers=headers)
+            for headers, user_id, session in claims
+        )
+    )
+    assert [answer.status_code for answer in answers] == [*[200] * 11, 404]
+    last = max((answer.json() for answer in answers[9:11]), key=lambda signed: signed["ts"])["mxid"]
+    found = await server.found(alice, *(f"a{number}@example.org" for number in range(9)))
+    assert found == {f"a{number}@example.org": ALICE for number in range(9)}
+    assert (await server.found(alice, "strauss@example.org")).popitem()[1] == last
+    # The spelling is findable while it is the one that was bound.
+    assert ("strauß@example.org" in await server.found(alice, "strauß@example.org")) == (last == ALICE)
 
 
 async def test_after_unbinding_nothing_of_the_address_is_found(server: IdentityServer) -> None:
