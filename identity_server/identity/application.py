@@ -29,6 +29,7 @@ from identity_server.identity.replication.sydent.push import SydentPush
 from identity_server.identity.replication.sydent.tls import connecting_context
 from identity_server.identity.routes import ROUTERS, SHORTCUTS
 from identity_server.identity.signing.keyring import load_keyring
+from identity_server.identity.validation.attempts import claim_attempt
 from identity_server.matrix.errors import MissingParams
 from identity_server.runtime.application import make_application
 from identity_server.runtime.background import once_at_a_time, running
@@ -92,6 +93,10 @@ async def open_identity_server(
             database, partial(bind, settings=settings.validation, keyring=keyring, tasks=tasks, clock=clock)
         )
         stack.push_async_callback(binding.finish)
+        claiming = Together(
+            database, partial(claim_attempt, settings=settings.validation, entropy=entropy, clock=clock)
+        )
+        stack.push_async_callback(claiming.finish)
         peer_client = PeerClient(parts.get("http", federation.http), keyring)
         peers = Peers(database, peer_client, clock, max_skew_ms=settings.replication.max_clock_skew)
         tls = connecting_context(settings.replication)
@@ -120,6 +125,7 @@ async def open_identity_server(
             "resources": Resources(settings, database, clock, entropy, RateLimits(settings.rate_limits)),
             "keyring": keyring,
             "bind": binding,
+            "claim_attempt": claiming,
             "peppers": Peppers(database, clock),
             "remote_keys": federation.remote_keys,
             "peers": peers,

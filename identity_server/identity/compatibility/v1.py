@@ -14,17 +14,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.bindings.api import Claim, unbind_3pid
 from identity_server.identity.bindings.bind import Binding, OpenBind
-from identity_server.identity.delivery.outlet import OpenOutlet
 from identity_server.identity.invites.accept import sign_acceptance
 from identity_server.identity.invites.api import Acceptance, is_ephemeral_key_valid
 from identity_server.identity.lookup.store import users_of
 from identity_server.identity.signing.api import get_public_key, is_public_key_valid
 from identity_server.identity.validation.api import (
+    Asked,
     EmailTokenRequest,
     MsisdnTokenRequest,
     SubmittedToken,
-    ask_for_email_token,
-    ask_for_msisdn_token,
 )
 from identity_server.identity.validation.submit_token import proven, submit_token
 from identity_server.identity.web.api import open_link
@@ -64,10 +62,8 @@ others = APIRouter(prefix=_PREFIX, tags=["v1"], route_class=JsonOrFormRoute, dep
 
 
 @msisdn.post("/validate/msisdn/requestToken")
-async def request_msisdn_token(
-    body: MsisdnTokenRequest, request: Request, resources: OpenResources, outlet: OpenOutlet, source: Source
-) -> dict[str, str]:
-    return {"sid": await ask_for_msisdn_token(body, request, resources, outlet, source)}
+async def request_msisdn_token(body: MsisdnTokenRequest, asked: Asked) -> dict[str, str]:
+    return {"sid": await asked.for_msisdn(body)}
 
 
 @msisdn.post("/validate/msisdn/submitToken")
@@ -91,10 +87,8 @@ async def ping() -> dict[str, Any]:
 
 
 @others.post("/validate/email/requestToken")
-async def request_email_token(
-    body: EmailTokenRequest, request: Request, resources: OpenResources, outlet: OpenOutlet, source: Source
-) -> dict[str, str]:
-    return {"sid": await ask_for_email_token(body, request, resources, outlet, source)}
+async def request_email_token(body: EmailTokenRequest, asked: Asked) -> dict[str, str]:
+    return {"sid": await asked.for_email(body)}
 
 
 @others.post("/validate/email/submitToken")

@@ -1,16 +1,18 @@
 """Proving ownership of an address (Identity Service API, "Email associations", "Phone number associations")."""
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from identity_server.identity.delivery.outlet import OpenOutlet, Outlet
 from identity_server.identity.terms.signed import SignedAccount
+from identity_server.identity.validation.attempts import OpenClaim, TokenRequest
 from identity_server.identity.validation.email import email_request, email_sender
 from identity_server.identity.validation.msisdn import msisdn_request, msisdn_sender, number_prefix
-from identity_server.identity.validation.request_token import Send, TokenRequest, check_next_link, request_token
+from identity_server.identity.validation.request_token import Send, check_next_link, request_token
 from identity_server.identity.validation.submit_token import proven, submit_token
 from identity_server.matrix.identifiers import Opaque, Text
 from identity_server.runtime.dependencies import (
@@ -65,66 +67,67 @@ class SubmittedToken(Body):
     token: Token
 
 
+@dataclass(frozen=True)
+class Asking:
+    """Somebody asks for a token: from where, in which languages, and what it takes to answer."""
+
+    resources: Resources
+    outlet: Outlet
+    claim: OpenClaim
+    source: str
+    languages: str | None
+
+    async def for_email(self, body: EmailTokenRequest) -> str:
+        """The session's ID."""
+        wanted = email_request(
+            body.email, body.client_secret, body.send_attempt, body.next_link, self.resources.entropy
+        )
+        return await self._ask(wanted, email_sender(self.outlet, self.resources.settings, self.languages))
+
+    async def for_msisdn(self, body: MsisdnTokenRequest) -> str:
+        """The session's ID."""
+        wanted = msisdn_request(
+            body.country,
+            body.phone_number,
+            body.client_secret,
+            body.send_attempt,
+            body.next_link,
+            self.resources.entropy,
+        )
+        await self.resources.limits.hit("request_token_per_prefix", number_prefix(wanted.threepid.address))
+        return await self._ask(wanted, msisdn_sender(self.outlet, self.resources.settings, self.languages))
+
+    async def _ask(self, wanted: TokenRequest, send: Send) -> str:
+        settings, limits = self.resources.settings, self.resources.limits
+        check_next_link(wanted.next_link, settings=settings.validation, public_base_url=settings.public_base_url)
+        await limits.hit("request_token_per_source", self.source)
+        await limits.hit("request_token_per_address", " ".join(wanted.threepid))
+        return await request_token(wanted, send, self.claim, self.resources.database)
+
+
+async def _asking(
+    request: Request, resources: OpenResources, outlet: OpenOutlet, claim: OpenClaim, source: Source
+) -> Asking:
+    return Asking(resources, outlet, claim, source, request.headers.get("accept-language"))
+
+
+Asked = Annotated[Asking, Depends(_asking)]
+
+
 @router.post("/validate/email/requestToken")
 async def request_email_token(
-    body: EmailTokenRequest,
-    request: Request,
-    account: SignedAccount,
-    resources: OpenResources,
-    outlet: OpenOutlet,
-    source: Source,
+    body: EmailTokenRequest, account: SignedAccount, limits: Limits, asked: Asked
 ) -> dict[str, str]:
-    await resources.limits.hit("request_token_per_account", account.user_id)
-    return {"sid": await ask_for_email_token(body, request, resources, outlet, source)}
+    await limits.hit("request_token_per_account", account.user_id)
+    return {"sid": await asked.for_email(body)}
 
 
 @router.post("/validate/msisdn/requestToken")
 async def request_msisdn_token(
-    body: MsisdnTokenRequest,
-    request: Request,
-    account: SignedAccount,
-    resources: OpenResources,
-    outlet: OpenOutlet,
-    source: Source,
+    body: MsisdnTokenRequest, account: SignedAccount, limits: Limits, asked: Asked
 ) -> dict[str, str]:
-    await resources.limits.hit("request_token_per_account", account.user_id)
-    return {"sid": await ask_for_msisdn_token(body, request, resources, outlet, source)}
-
-
-async def ask_for_email_token(
-    body: EmailTokenRequest, request: Request, resources: Resources, outlet: Outlet, source: str
-) -> str:
-    """The session's ID."""
-    wanted = email_request(body.email, body.client_secret, body.send_attempt, body.next_link, resources.entropy)
-    send = email_sender(outlet, resources.settings, request.headers.get("accept-language"))
-    return await _ask(wanted, send, resources, source)
-
-
-async def ask_for_msisdn_token(
-    body: MsisdnTokenRequest, request: Request, resources: Resources, outlet: Outlet, source: str
-) -> str:
-    """The session's ID."""
-    wanted = msisdn_request(
-        body.country, body.phone_number, body.client_secret, body.send_attempt, body.next_link, resources.entropy
-    )
-    await resources.limits.hit("request_token_per_prefix", number_prefix(wanted.threepid.address))
-    send = msisdn_sender(outlet, resources.settings, request.headers.get("accept-language"))
-    return await _ask(wanted, send, resources, source)
-
-
-async def _ask(wanted: TokenRequest, send: Send, resources: Resources, source: str) -> str:
-    settings, limits = resources.settings, resources.limits
-    check_next_link(wanted.next_link, settings=settings.validation, public_base_url=settings.public_base_url)
-    await limits.hit("request_token_per_source", source)
-    await limits.hit("request_token_per_address", " ".join(wanted.threepid))
-    return await request_token(
-        wanted,
-        send,
-        database=resources.database,
-        settings=settings.validation,
-        entropy=resources.entropy,
-        now_ms=resources.clock.now_ms(),
-    )
+    await limits.hit("request_token_per_account", account.user_id)
+    return {"sid": await asked.for_msisdn(body)}
 
 
 @router.post("/validate/{medium}/submitToken")

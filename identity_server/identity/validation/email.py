@@ -3,7 +3,8 @@
 from urllib.parse import urlencode
 
 from identity_server.identity.delivery.outlet import Outlet
-from identity_server.identity.validation.request_token import Send, TokenRequest
+from identity_server.identity.validation.attempts import TokenRequest
+from identity_server.identity.validation.request_token import Send
 from identity_server.identity.validation.sessions import Session
 from identity_server.matrix.threepid import EMAIL, Threepid, canonical_email, lowercase_spelling
 from identity_server.runtime.tokens import Entropy

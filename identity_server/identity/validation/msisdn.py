@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 import phonenumbers
 
 from identity_server.identity.delivery.outlet import Outlet
-from identity_server.identity.validation.request_token import Send, TokenRequest
+from identity_server.identity.validation.attempts import TokenRequest
+from identity_server.identity.validation.request_token import Send
 from identity_server.identity.validation.sessions import Session
 from identity_server.matrix.threepid import MSISDN, Threepid, canonical_msisdn
 from identity_server.runtime.tokens import Entropy

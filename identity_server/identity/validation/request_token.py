@@ -6,91 +6,38 @@ taken back, so that the client may try again with the same number.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from identity_server.identity.validation import store
+from identity_server.identity.validation.attempts import Claimed, TokenRequest
 from identity_server.identity.validation.sessions import Session
 from identity_server.matrix.errors import InvalidParam, MatrixError
-from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.database import Database
-from identity_server.runtime.tokens import Entropy, token_hash
+from identity_server.runtime.together import Together
+from identity_server.runtime.tokens import token_hash
 from identity_server.settings import ValidationSettings
-
-_SID_LENGTH = 24
 
 Send = Callable[[Session, str], Awaitable[None]]
 
 
-@dataclass(frozen=True)
-class TokenRequest:
-    """What a client asks for. ``token`` is the fresh secret that would be sent, ``spelling`` as in the session."""
-
-    threepid: Threepid
-    spelling: str | None
-    client_secret: str
-    send_attempt: int
-    next_link: str | None
-    token: str
-
-
 async def request_token(
-    request: TokenRequest,
-    send: Send,
-    *,
-    database: Database,
-    settings: ValidationSettings,
-    entropy: Entropy,
-    now_ms: int,
+    request: TokenRequest, send: Send, claim: Together[TokenRequest, Claimed], database: Database
 ) -> str:
     """The session's ID, after the token has been sent, unless ``send_attempt`` says that it already was.
 
     Raises what ``send`` raises, having changed nothing.
     """
-    hashed = token_hash(request.token)
-    async with database.transaction() as session:
-        claimed, previous_attempt = await _claim(session, request, settings, entropy=entropy, now_ms=now_ms)
-        if claimed.send_attempt == previous_attempt:
-            return claimed.sid
-        await store.add_token(session, claimed.sid, hashed)
-    try:
-        await send(claimed, request.token)
-    except MatrixError:
-        async with database.transaction() as session:
-            await store.unsend(session, claimed.sid, hashed, claimed=claimed.send_attempt, previous=previous_attempt)
-        raise
-    return claimed.sid
-
-
-async def _claim(
-    session: AsyncSession, request: TokenRequest, settings: ValidationSettings, *, entropy: Entropy, now_ms: int
-) -> tuple[Session, int]:
-    """The session with the attempt claimed, and the attempt before it (the same, if nothing is to be sent)."""
-    live = await store.live_session(session, request.threepid, request.client_secret)
-    if live and live.ended(settings, now_ms):
-        await store.supersede(session, live.sid)
-        live = None
-    if live is None:
-        begun = Session(
-            sid=entropy.token(_SID_LENGTH),
-            threepid=request.threepid,
-            spelling=request.spelling,
-            client_secret=request.client_secret,
-            send_attempt=request.send_attempt,
-            next_link=request.next_link,
-            modified_ts=now_ms,
-        )
-        if await store.add_session(session, begun):
-            return begun, request.send_attempt - 1
-        live = await store.live_session(session, request.threepid, request.client_secret)
-        assert live is not None, "the session that was in the way has been committed"
-    if request.send_attempt <= live.send_attempt:
-        return live, live.send_attempt
-    again = live.sent_again(request.send_attempt, request.next_link, now_ms)
-    await store.save_session(session, again)
-    return again, live.send_attempt
+    claimed = await claim(request)
+    new, previous_attempt = claimed
+    if claimed.is_to_be_sent:
+        try:
+            await send(new, request.token)
+        except MatrixError:
+            hashed = token_hash(request.token)
+            async with database.transaction() as session:
+                await store.unsend(session, new.sid, hashed, claimed=new.send_attempt, previous=previous_attempt)
+            raise
+    return new.sid
 
 
 def check_next_link(next_link: str | None, *, settings: ValidationSettings, public_base_url: str) -> str | None:

@@ -1,16 +1,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.validation.models import ValidationSession, ValidationToken
 from identity_server.identity.validation.sessions import Session
 from identity_server.matrix.threepid import Threepid
-from identity_server.runtime.database import insert, insert_missing
+from identity_server.runtime.bulk import insert_rows
+from identity_server.runtime.database import insert
 
 # Long after it expired a session is still known as expired; then its row goes.
 _REMEMBERED_MS = 7 * 86_400_000
+# Written as in the index's own condition, or SQLite does not see that it may use it.
+_LIVE = text("NOT superseded")
 
 
 async def live_session(session: AsyncSession, threepid: Threepid, client_secret: str) -> Session | None:
@@ -21,8 +24,7 @@ async def live_session(session: AsyncSession, threepid: Threepid, client_secret:
             ValidationSession.medium == threepid.medium,
             ValidationSession.address == threepid.address,
             ValidationSession.client_secret == client_secret,
-            # Written as in the index's own condition, or SQLite does not see that it may use it.
-            text("NOT superseded"),
+            _LIVE,
         )
         .with_for_update()
         .execution_options(populate_existing=True)
@@ -48,15 +50,25 @@ async def find_sessions(session: AsyncSession, named: Sequence[tuple[str, str]])
     return {key: found[key] for key in named if key in found}
 
 
-async def add_session(session: AsyncSession, new: Session) -> bool:
-    """False if somebody else has just begun a session for the same address and secret."""
-    result = await session.execute(
-        insert(session, ValidationSession)
-        .values(sid=new.sid, **_columns(new), superseded=False)
-        .on_conflict_do_nothing()
-        .returning(ValidationSession.sid)
+async def live_names(session: AsyncSession, named: Sequence[tuple[Threepid, str]]) -> set[tuple[Threepid, str]]:
+    """Those of ``named``, addresses with client secrets, that have a session that is not superseded."""
+    row = ValidationSession
+    of = tuple_(row.medium, row.address, row.client_secret)
+    rows = await session.execute(
+        select(row.medium, row.address, row.client_secret).where(
+            of.in_([(*threepid, secret) for threepid, secret in named]), _LIVE
+        )
     )
-    return result.first() is not None
+    return {(Threepid(medium, address), secret) for medium, address, secret in rows}
+
+
+async def add_sessions(session: AsyncSession, new: Sequence[Session]) -> set[str]:
+    """The ``sid`` of each that was added; others have just begun a session for the same address and secret."""
+    if not new:
+        return set()
+    rows = [{"sid": each.sid, **_columns(each), "superseded": False} for each in new]
+    added = insert(session, ValidationSession).on_conflict_do_nothing().returning(ValidationSession.sid)
+    return set(await session.scalars(added, rows))
 
 
 async def save_session(session: AsyncSession, changed: Session) -> None:
@@ -69,8 +81,10 @@ async def supersede(session: AsyncSession, sid: str) -> None:
     await session.execute(update(ValidationSession).where(ValidationSession.sid == sid).values(superseded=True))
 
 
-async def add_token(session: AsyncSession, sid: str, token_hash: bytes) -> None:
-    await insert_missing(session, ValidationToken, [{"sid": sid, "token_hash": token_hash}])
+async def add_tokens(session: AsyncSession, sent: Sequence[tuple[str, bytes]]) -> None:
+    """``sent``: ``(sid, token's hash)``."""
+    columns = ("sid", "token_hash")
+    await insert_rows(session, ValidationToken, columns, sent, on_conflict="ON CONFLICT DO NOTHING")
 
 
 async def sent_tokens(session: AsyncSession, sid: str) -> list[bytes]:
