@@ -67,21 +67,16 @@ async def claim_attempt(
     fresh = {named: _begun(request, entropy, now_ms) for named, request in wanted.items() if named not in known}
     added = await store.add_sessions(session, [fresh[named] for named in sorted(fresh)])
     begun = {named: new for named, new in fresh.items() if new.sid in added}
-    claimed = []
-    for request in requests:
+    claimed: dict[TokenRequest, Claimed] = {}
+    # In one order: so workers that share the database do not come to wait for each other's rows.
+    for request in sorted(requests, key=lambda each: each.named):
         if (new := begun.pop(request.named, None)) is not None:
-            claimed.append(Claimed(new, request.send_attempt - 1))
+            claimed[request] = Claimed(new, request.send_attempt - 1)
         else:
-            claimed.append(await _claim(session, request, settings, entropy=entropy, now_ms=now_ms))
-    await store.add_tokens(
-        session,
-        [
-            (each.session.sid, token_hash(request.token))
-            for request, each in zip(requests, claimed, strict=True)
-            if each.is_to_be_sent
-        ],
-    )
-    return claimed
+            claimed[request] = await _claim(session, request, settings, entropy=entropy, now_ms=now_ms)
+    sent = [(each.session.sid, token_hash(request.token)) for request, each in claimed.items() if each.is_to_be_sent]
+    await store.add_tokens(session, sent)
+    return [claimed[request] for request in requests]
 
 
 async def _claim(
