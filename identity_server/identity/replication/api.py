@@ -92,7 +92,8 @@ async def take_push(request: Request, peers: OpenPeers, resources: OpenResources
     body = parse_object(await request.body())
     origin = await _authenticated(request, body, peers, resources.settings)
     await resources.limits.hit("replication_per_peer", origin)
-    taken = await peers.take(read_page(body, origin))
+    page = read_page(body, origin)
+    taken = await peers.take(page, await peers.check(page))
     return {"position": taken.position, "refused": {str(position): why for position, why in taken.refused.items()}}
 
 

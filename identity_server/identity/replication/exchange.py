@@ -18,6 +18,7 @@ from identity_server.identity.replication.models import NATIVE, SYDENT, Peer
 from identity_server.identity.replication.page import Page, page_json
 from identity_server.identity.replication.receive import Peers
 from identity_server.identity.replication.sydent.push import SydentPush
+from identity_server.identity.replication.take import Checked
 from identity_server.identity.signing.keyring import Keyring
 from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.http import Unreachable
@@ -143,18 +144,23 @@ def _read_answer(answer: dict[str, Any], page: Page, last: int) -> tuple[int, li
 async def pull(peer: Peer, client: PeerClient, peers: Peers) -> int:
     """Take what stands in the peer's log behind what we have; how far we have it then.
 
-    The next page comes while the one before it is taken.
+    The next page comes, and is checked, while the one before it is taken.
     """
-    page = await client.log(peer, peer.taken_position, _PULL_AT_ONCE)
+
+    async def look(after: int, on: Checked | None = None) -> tuple[Page, Checked]:
+        page = await client.log(peer, after, _PULL_AT_ONCE)
+        return page, await peers.check(page, on)
+
+    page, checked = await look(peer.taken_position)
     while page.entries:
-        coming = asyncio.create_task(client.log(peer, page.head.size, _PULL_AT_ONCE))
+        coming = asyncio.create_task(look(page.head.size, checked))
         try:
-            position = (await peers.take(page)).position
-            page = await coming
+            position = (await peers.take(page, checked)).position
+            page, checked = await coming
         finally:
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)
         if position < page.after:  # what we had of the log is gone meanwhile
-            page = await client.log(peer, position, _PULL_AT_ONCE)
+            page, checked = await look(position)
     # No entries are left, but a head: it has to be that of the tree that we have.
-    return (await peers.take(page)).position
+    return (await peers.take(page, checked)).position

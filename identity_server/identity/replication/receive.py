@@ -7,7 +7,7 @@ from identity_server.identity.replication.client import PeerClient, PeerRefused
 from identity_server.identity.replication.keys import BadKeys, follow_keys
 from identity_server.identity.replication.models import NATIVE, Peer
 from identity_server.identity.replication.page import Page, is_signed
-from identity_server.identity.replication.take import Standing, Taken, UnknownPeer, check, take_page
+from identity_server.identity.replication.take import Checked, Standing, Taken, UnknownPeer, check, take_page
 from identity_server.matrix.errors import Forbidden
 from identity_server.matrix.http import Unreachable
 from identity_server.matrix.server_keys import UnknownKey
@@ -55,9 +55,12 @@ class Peers:
             raise UnknownKey("the peer does not publish this key")
         return known
 
-    async def take(self, page: Page) -> Taken:
-        """Take a page from the peer that it names. Raises ``Forbidden``, ``HistoryRewritten`` or ``UnknownPeer``."""
-        standing = Standing.of(await self.trusted(page.origin))
+    async def check(self, page: Page, on: Checked | None = None) -> Checked:
+        """What the page comes to on top of what we have of the peer's log, or of a page that is being taken (``on``).
+
+        Raises ``Forbidden`` or ``UnknownPeer``.
+        """
+        standing = on.leaves if on else Standing.of(await self.trusted(page.origin))
         signers = page.head.signed.get("signatures", {}).get(page.origin, {})
         for key_id in list(signers)[:10] if isinstance(signers, dict) else ():
             try:
@@ -68,13 +71,19 @@ class Peers:
                 break
         else:
             raise Forbidden("The tree head is not signed with a key of the peer")
-        now_ms = self._clock.now_ms()
-        latest_ts = now_ms + self._max_skew_ms
         with uncollected():
             # Not on the loop: for thousands of entries it takes a while.
-            checked = await asyncio.to_thread(check, page, standing, latest_ts=latest_ts)
+            return await asyncio.to_thread(check, page, standing, latest_ts=self._latest_ts(self._clock.now_ms()))
+
+    async def take(self, page: Page, checked: Checked) -> Taken:
+        """Take a page that was checked. Raises ``HistoryRewritten`` or ``UnknownPeer``."""
+        now_ms = self._clock.now_ms()
+        with uncollected():
             async with self._database.transaction() as session:
-                return await take_page(session, page, checked, latest_ts=latest_ts, now_ms=now_ms)
+                return await take_page(session, page, checked, latest_ts=self._latest_ts(now_ms), now_ms=now_ms)
+
+    def _latest_ts(self, now_ms: int) -> int:
+        return now_ms + self._max_skew_ms
 
     async def _known(self, name: str, key_id: str) -> VerifyKey | None:
         async with self._database.reading() as session:

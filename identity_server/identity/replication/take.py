@@ -72,6 +72,11 @@ class Checked:
     accepted: Sequence[tuple[int, Statement]]
     refused: Mapping[int, str]
 
+    @property
+    def leaves(self) -> Standing:
+        """What the next page is held against, once this one is taken."""
+        return Standing(self.tree.size, self.tree.to_bytes(), self.standing.rules)
+
 
 def check(page: Page, standing: Standing, *, latest_ts: int) -> Checked:
     """What needs no lock, and is most of the work. Pure."""

@@ -95,7 +95,8 @@ async def test_a_page_that_is_sent_twice_or_late_changes_nothing(pair: Mesh) -> 
     [page] = [json for method, target, json in pair.network.log if method == "POST" and "b.test" in target]
     await unbind(pair["a.test"], headers, ALICE, "alice@example.org")
     await pair.at_rest()
-    taken = await pair["b.test"].state["peers"].take(read_page(page, "a.test"))
+    read, peers = read_page(page, "a.test"), pair["b.test"].state["peers"]
+    taken = await peers.take(read, await peers.check(read))
     assert taken.position == 2
     assert await found(pair["b.test"], "alice@example.org") == {}
 
