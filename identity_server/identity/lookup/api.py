@@ -84,6 +84,6 @@ def _addresses(body: Mapping[str, Any]) -> list[str]:
     if "addresses" not in body:
         raise MissingParams("addresses is missing")
     addresses = body["addresses"]
-    if not isinstance(addresses, list) or not all(isinstance(address, str) for address in addresses):
+    if not isinstance(addresses, list) or not set(map(type, addresses)) <= {str}:
         raise InvalidParam("addresses must be a list of strings")
     return addresses

@@ -8,9 +8,11 @@ from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.threepid import Threepid, canonical
 from identity_server.runtime.database import Database
 
-# The result is the answer's JSON, made by the engine. CROSS JOIN pins SQLite's order: one probe per hash.
+# The result is the answer's JSON, made by the engine. CROSS JOIN pins SQLite's order: one probe per hash. It puts them
+# in order first, as they stand in the table, so that 10,000 cost a third less; Python would hold up everybody else
+# meanwhile.
 _SQLITE = (
-    "SELECT json_group_object(hash, user_id) FROM json_each($1)"
+    "SELECT json_group_object(hash, user_id) FROM (SELECT value FROM json_each($1) ORDER BY value)"
     " CROSS JOIN lookup_{slot} ON hash = value WHERE user_id IS NOT NULL"
 )
 _POSTGRESQL = (
@@ -19,17 +21,18 @@ _POSTGRESQL = (
 )
 # Up to here the query is cheaper than the hop to a thread.
 _FEW = 50
-_HASH_LENGTH = 43
 
 
 async def find_by_hash(database: Database, slot: int, hashes: list[str]) -> bytes:
     """A JSON object from those of ``hashes`` that are known to the user IDs behind them."""
-    # Each once, or it would stand twice in the answer. What has not the form of a hash matches nothing. In their order,
-    # as they stand in the table: so 10,000 cost a third less.
-    wanted = sorted({hash_ for hash_ in hashes if len(hash_) == _HASH_LENGTH and "\0" not in hash_})
-    statement = (_SQLITE if database.is_sqlite else _POSTGRESQL).format(slot=slot)
-    parameter = orjson.dumps(wanted).decode() if database.is_sqlite else wanted
-    found = await database.lookups.value(statement, parameter, expensive=len(wanted) > _FEW)
+    wanted = list(dict.fromkeys(hashes))  # each once, or it would stand twice in the answer
+    is_expensive = len(wanted) > _FEW
+    if database.is_sqlite:
+        asked = orjson.dumps(wanted).decode()
+        found = await database.lookups.value(_SQLITE.format(slot=slot), asked, expensive=is_expensive)
+    else:
+        known = [hash_ for hash_ in wanted if "\0" not in hash_]  # of characters that PostgreSQL stores
+        found = await database.lookups.value(_POSTGRESQL.format(slot=slot), known, expensive=is_expensive)
     return str(found).encode()
 
 
