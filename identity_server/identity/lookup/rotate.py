@@ -10,6 +10,7 @@
 
 import asyncio
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import islice
@@ -23,6 +24,7 @@ from identity_server.identity.lookup.pepper import spellings
 from identity_server.identity.lookup.peppers import PEPPER_LENGTH
 from identity_server.identity.lookup.store import LivePepper
 from identity_server.matrix.threepid import Threepid, lookup_hash
+from identity_server.runtime.bulk import uncollected
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database
 from identity_server.runtime.tokens import Entropy
@@ -74,7 +76,7 @@ async def begin(database: Database, *, clock: Clock, entropy: Entropy, force: bo
 
 
 async def build(database: Database, building: LivePepper, progress: Progress) -> None:
-    with tempfile.TemporaryDirectory(prefix="pepper-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pepper-") as folder, uncollected():
         total = await _fill_buckets(database, building.pepper, Path(folder), progress)
         done = 0
         for bucket in sorted(Path(folder).iterdir()):
@@ -103,31 +105,46 @@ async def _fill_buckets(database: Database, pepper: str, folder: Path, progress:
     async with database.reading() as session:
         total = await associations.count_bound(session)
     written = done = 0
-    after = Threepid("", "")
     with ExitStack() as files:
-        buckets: dict[str, TextIO] = {}
-        while True:
-            async with database.reading() as session:
-                page = await associations.page_of_bound(session, after, _READ_AT_ONCE)
-            for hash_, user_id in await asyncio.to_thread(_hashed, page, pepper):
-                # The code point, because not every file system tells capital letters from small ones.
-                if hash_[0] not in buckets:
-                    buckets[hash_[0]] = files.enter_context((folder / f"{ord(hash_[0]):03}").open("w"))
-                buckets[hash_[0]].write(f"{hash_}\t{user_id}\n")
-                written += 1
+        buckets = _Buckets(folder, files)
+        page = await _page(database, Threepid("", ""))
+        while page:
+            coming = asyncio.create_task(_page(database, page[-1].threepid))
+            try:
+                written += await asyncio.to_thread(buckets.fill, page, pepper)
+            finally:
+                await asyncio.wait([coming])
             done += len(page)
             progress("hashing", done, total)
-            if len(page) < _READ_AT_ONCE:
-                return written
-            after = page[-1].threepid
+            page = coming.result()
+    return written
 
 
-def _hashed(page: list[Bound], pepper: str) -> list[tuple[str, str]]:
-    return [
-        (lookup_hash(address, bound.threepid.medium, pepper), bound.user_id)
-        for bound in page
-        for address in spellings(bound.threepid, bound.spelling)
-    ]
+async def _page(database: Database, after: Threepid) -> list[Bound]:
+    async with database.reading() as session:
+        return await associations.page_of_bound(session, after, _READ_AT_ONCE)
+
+
+class _Buckets:
+    def __init__(self, folder: Path, files: ExitStack) -> None:
+        self._folder = folder
+        self._files = files
+        self._buckets: dict[str, TextIO] = {}
+
+    def fill(self, page: list[Bound], pepper: str) -> int:
+        """How many lines it came to."""
+        lines: dict[str, list[str]] = defaultdict(list)
+        for threepid, user_id, spelling in page:
+            for address in spellings(threepid, spelling):
+                hash_ = lookup_hash(address, threepid.medium, pepper)
+                lines[hash_[0]].append(f"{hash_}\t{user_id}\n")
+        for first, some in lines.items():
+            # The code point, because not every file system tells capital letters from small ones.
+            if first not in self._buckets:
+                file = self._folder / f"{ord(first):03}"
+                self._buckets[first] = self._files.enter_context(file.open("w"))
+            self._buckets[first].writelines(some)
+        return sum(map(len, lines.values()))
 
 
 def _pair(line: str) -> tuple[str, str]:
