@@ -4,6 +4,7 @@ import typer
 
 from identity_server.cli.context import run, settings_of
 from identity_server.homeserver.serve import serve_homeserver
+from identity_server.runtime.collector import settle
 from identity_server.runtime.logging import configure_logging
 
 
@@ -11,4 +12,4 @@ def homeserver(context: typer.Context) -> None:
     """Run the bundled homeserver until it is stopped."""
     settings = settings_of(context)
     configure_logging(settings.logging)
-    run(serve_homeserver(settings))
+    run(serve_homeserver(settings, ready=lambda _listening: settle()))

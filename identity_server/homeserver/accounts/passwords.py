@@ -24,16 +24,17 @@ class Passwords:
         self._entropy = entropy
         self._hasher = hasher or PasswordHasher()
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="passwords")
-        self._nobodys_hash = self._hash(entropy.token(_SALT_BYTES))
+        # In the pool: a start need not wait for it.
+        nobodys, salt = entropy.token(_SALT_BYTES), entropy.bytes(_SALT_BYTES)
+        self._nobodys_hash = self._pool.submit(self._hasher.hash, nobodys, salt=salt)
 
     async def hash(self, password: str) -> str:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._hash, password)
 
     async def matches(self, password: str, hashed: str | None) -> bool:
         """False for ``None``, after as long as with a hash: the answer's delay does not tell who has an account."""
-        matches = await asyncio.get_running_loop().run_in_executor(
-            self._pool, self._matches, password, hashed or self._nobodys_hash
-        )
+        against = await asyncio.wrap_future(self._nobodys_hash) if hashed is None else hashed
+        matches = await asyncio.get_running_loop().run_in_executor(self._pool, self._matches, password, against)
         return matches and hashed is not None
 
     def is_outdated(self, hashed: str) -> bool:
