@@ -1,5 +1,6 @@
 """`identity-server pepper`."""
 
+import os
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -13,6 +14,9 @@ from identity_server.identity.lookup.rotate import InGrace, rotate
 from identity_server.runtime.clock import SystemClock
 from identity_server.runtime.tokens import SystemEntropy
 from identity_server.settings import Settings
+
+# Lookups, of which the largest step back too, go before.
+NICENESS = 15
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The pepper that lookups are hashed with.")
 
@@ -42,6 +46,7 @@ async def _status(settings: Settings) -> None:
 
 
 async def _rotate(settings: Settings, force: bool) -> None:
+    os.nice(NICENESS)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with open_database(settings) as database:
         with Progress(*columns, console=console) as bar:

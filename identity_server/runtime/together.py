@@ -54,20 +54,20 @@ class Together(Generic[_Item, _Result]):
         self._turns = None
 
     async def _turn(self, some: Sequence[tuple[_Item, asyncio.Future[_Result]]]) -> None:
-        results: Sequence[_Result | Exception]
+        outcomes: list[_Result | Exception]
         try:
             async with self._database.transaction() as session:
-                results = await self._act(session, [item for item, _ in some])
+                outcomes = list(await self._act(session, [item for item, _ in some]))
         except Exception as error:
             if len(some) > 1:
                 for one in some:
                     await self._turn([one])
                 return
-            results = [error]
-        for (_, done), result in zip(some, results, strict=True):
+            outcomes = [error]
+        for (_, done), outcome in zip(some, outcomes, strict=True):
             if done.done():
                 continue  # its caller is gone
-            if isinstance(result, Exception):
-                done.set_exception(result)
+            if isinstance(outcome, Exception):
+                done.set_exception(outcome)
             else:
-                done.set_result(result)
+                done.set_result(outcome)
