@@ -15,7 +15,7 @@ MSISDN = "msisdn"
 # One address and nothing else: no display name, no list, no comment, no control character, nothing that a
 # mail header could be bent with. Stricter than RFC 5321 where it allows quoted local parts, which nobody has.
 _EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f]{1,64}@[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f/]{1,253}")
-_DOMAIN_LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
+_DOMAIN = re.compile(r"(?!-)[\w-]{1,63}(?<!-)(?:\.(?!-)[\w-]{1,63}(?<!-))*")
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _MSISDN = re.compile(r"[1-9][0-9]{4,14}")
 
@@ -33,8 +33,7 @@ def canonical_email(typed: str) -> str:
     if not _EMAIL.fullmatch(address) or len(address) > 254:
         raise InvalidEmail("The email address is not valid")
     local_part, domain = address.split("@")
-    labels = domain.split(".")
-    if not all(_DOMAIN_LABEL.fullmatch(label) for label in labels):
+    if not _DOMAIN.fullmatch(domain):
         raise InvalidEmail("The email address is not valid")
     if local_part.startswith(".") or local_part.endswith(".") or ".." in local_part:
         raise InvalidEmail("The email address is not valid")

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from identity_server.identity.associations.statement import Statement
 from identity_server.matrix.errors import MatrixError
-from identity_server.matrix.identifiers import check_user_id, domain_of
+from identity_server.matrix.identifiers import check_user_id
 from identity_server.matrix.threepid import EMAIL, MSISDN, canonical
 
 
@@ -33,7 +33,7 @@ def objection(statement: Statement, rules: Rules, *, latest_ts: int) -> str | No
     try:
         if canonical(medium, address) != statement.threepid:
             return "the address is not in canonical form"
-        homeserver = None if statement.user_id is None else domain_of(check_user_id(statement.user_id))
+        homeserver = None if statement.user_id is None else check_user_id(statement.user_id).partition(":")[2]
     except (MatrixError, ValueError):
         return "the address or the user ID is malformed"
     if medium == EMAIL and rules.email_domains and address.partition("@")[2] not in rules.email_domains:
