@@ -3,6 +3,7 @@
 import asyncio
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Annotated
 
 from argon2 import PasswordHasher
@@ -24,17 +25,13 @@ class Passwords:
         self._entropy = entropy
         self._hasher = hasher or PasswordHasher()
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="passwords")
-        # In the pool: a start need not wait for it.
-        nobodys, salt = entropy.token(_SALT_BYTES), entropy.bytes(_SALT_BYTES)
-        self._nobodys_hash = self._pool.submit(self._hasher.hash, nobodys, salt=salt)
 
     async def hash(self, password: str) -> str:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._hash, password)
 
     async def matches(self, password: str, hashed: str | None) -> bool:
         """False for ``None``, after as long as with a hash: the answer's delay does not tell who has an account."""
-        against = await asyncio.wrap_future(self._nobodys_hash) if hashed is None else hashed
-        matches = await asyncio.get_running_loop().run_in_executor(self._pool, self._matches, password, against)
+        matches = await asyncio.get_running_loop().run_in_executor(self._pool, self._matches, password, hashed)
         return matches and hashed is not None
 
     def is_outdated(self, hashed: str) -> bool:
@@ -47,9 +44,13 @@ class Passwords:
     def _hash(self, password: str) -> str:
         return self._hasher.hash(_normal(password), salt=self._entropy.bytes(_SALT_BYTES))
 
-    def _matches(self, password: str, hashed: str) -> bool:
+    @cached_property
+    def _nobodys_hash(self) -> str:
+        return self._hash(self._entropy.token(_SALT_BYTES))
+
+    def _matches(self, password: str, hashed: str | None) -> bool:
         try:
-            return self._hasher.verify(hashed, _normal(password))
+            return self._hasher.verify(self._nobodys_hash if hashed is None else hashed, _normal(password))
         except (VerificationError, InvalidHashError):
             return False
 
