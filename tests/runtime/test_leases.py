@@ -1,21 +1,9 @@
 import asyncio
-from collections.abc import AsyncIterator
-
-import pytest
 
 from identity_server.runtime.background import once_at_a_time, running
 from identity_server.runtime.clock import FakeClock
 from identity_server.runtime.database import Database
 from identity_server.runtime.leases import take_lease
-from identity_server.runtime.migrations import prepare
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    await prepare(database, "identity")
-    yield database
-    await database.close()
 
 
 async def test_a_lease_has_one_holder_until_it_is_over(database: Database) -> None:

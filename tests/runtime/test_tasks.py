@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,16 +9,7 @@ from identity_server.matrix.errors import InvalidParam
 from identity_server.runtime.background import running
 from identity_server.runtime.clock import FakeClock
 from identity_server.runtime.database import Database
-from identity_server.runtime.migrations import prepare
 from identity_server.runtime.tasks import GiveUp, Tasks
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    await prepare(database, "identity")
-    yield database
-    await database.close()
 
 
 class Work:

@@ -1,25 +1,15 @@
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
-import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.matrix.errors import Forbidden, MatrixError
 from identity_server.runtime.database import Database
-from identity_server.runtime.migrations import prepare
 from identity_server.runtime.together import Together
 
 # Of the tables that there are, one that nothing else here writes to.
 _NOTE = "INSERT INTO leases (work, holder, until_ts) VALUES (:work, '', 0)"
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    await prepare(database, "identity")
-    yield database
-    await database.close()
 
 
 class Notes:
