@@ -187,7 +187,7 @@ async def test_a_thumbnail_moves_only_if_asked_to(client: AsyncClient, register:
     still = opened(await get(client, login, f"thumbnail/{media}", **query))
     assert not getattr(still, "is_animated", False)
     moving = opened(await get(client, login, f"thumbnail/{media}", animated="true", **query))
-    assert (moving.format, moving.size, moving.n_frames) == ("WEBP", (96, 96), 3)  # type: ignore[attr-defined]
+    assert (moving.format, moving.size, moving.n_frames) == ("WEBP", (96, 96), 3)  # type: ignore[attr-defined]  # WebP's own
     large = {"width": 500, "height": 500}
     assert not getattr(opened(await get(client, login, f"thumbnail/{media}", **large)), "is_animated", False)
     assert opened(await get(client, login, f"thumbnail/{media}", animated="true", **large)).format == "GIF"

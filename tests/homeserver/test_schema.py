@@ -5,7 +5,7 @@ from sqlalchemy import Connection
 
 from identity_server.homeserver import (
     routes,  # every capability's tables are known once these are
-    streams,  # noqa: F401 (its tables)
+    streams,  # noqa: F401 (imported for the tables that it declares)
 )
 from identity_server.homeserver.media import models as media  # noqa: F401 (its tables)
 from identity_server.homeserver.tables import Table

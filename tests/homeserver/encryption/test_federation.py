@@ -119,7 +119,7 @@ async def test_a_gap_in_what_is_told_is_filled_by_asking(
 ) -> None:
     alice = await phone(client, register)
     await meet(state, alice.user_id, BOB)
-    resync = DeviceListResync(state["resources"].database, other, "hs.test")  # type: ignore[arg-type]
+    resync = DeviceListResync(state["resources"].database, other, "hs.test")  # type: ignore[arg-type]  # a stand-in
     # Of a list that is not known yet the first update makes it known.
     update: dict[str, Any] = {"user_id": BOB, "device_id": "B", "stream_id": 2, "keys": keys_of("B")}
     await tell(state, "m.device_list_update", update)

@@ -183,4 +183,4 @@ def test_only_the_versions_that_we_speak_are_supported() -> None:
     assert room_version("12") is V12
     for unknown in ("5", "13", "", "org.example", None, 12, ["12"]):
         with pytest.raises(UnsupportedRoomVersion):
-            room_version(unknown)  # type: ignore[arg-type]
+            room_version(unknown)  # type: ignore[arg-type]  # what a stranger may send

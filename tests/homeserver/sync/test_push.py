@@ -30,7 +30,8 @@ class Gateway:
 def gateway(state: dict[str, Any]) -> Gateway:
     gateway = Gateway()
     resources = state["resources"]
-    state["tasks"]._handlers[PUSH] = Gateways(resources.database, gateway, resources.clock).run  # type: ignore[arg-type]
+    gateways = Gateways(resources.database, gateway, resources.clock)  # type: ignore[arg-type]  # a stand-in
+    state["tasks"]._handlers[PUSH] = gateways.run
     return gateway
 
 
