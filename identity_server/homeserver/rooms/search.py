@@ -87,7 +87,8 @@ async def search_rooms(
         "highlights": list(criteria.words),
         "results": await _results(session, timeline, criteria, chosen, viewer=viewer, now_ms=now_ms),
     }
-    if skip + limit < len(found):
+    if len(chosen) == limit:
+        # Whether more will have come by then, only the next page can tell: clients go on until there is no token.
         told["next_batch"] = f"{skip + limit}"
     if criteria.group_by:
         told["groups"] = {key: _groups(key, chosen) for key in criteria.group_by}

@@ -430,6 +430,23 @@ async def test_people_find_what_was_said(alice: Person, bob: Person) -> None:
     assert set(grouped["groups"]["room_id"]) == {room_id, other}
 
 
+async def test_what_was_found_is_read_page_by_page_until_one_is_not_full(alice: Person) -> None:
+    room_id = await alice.create_room()
+    said = [await alice.say(room_id, f"tea {number}") for number in range(4)]
+    asked = {"search_term": "tea", "order_by": "recent", "filter": {"limit": 2}}
+    pages: list[list[str]] = []
+    params: dict[str, str] = {}
+    while len(pages) < 4:
+        answer = await alice.do("POST", "/search", {"search_categories": {"room_events": asked}}, **params)
+        found = answer["search_categories"]["room_events"]
+        assert found["count"] == 4
+        pages.append([hit["result"]["event_id"] for hit in found["results"]])
+        if "next_batch" not in found:
+            break
+        params = {"next_batch": found["next_batch"]}
+    assert pages == [said[:1:-1], said[1::-1], []]
+
+
 async def test_a_moment_is_found_in_either_direction(alice: Person, clock: FakeClock) -> None:
     room_id = await alice.create_room()
     said = []
