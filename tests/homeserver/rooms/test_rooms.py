@@ -140,8 +140,10 @@ async def test_invitations_are_accepted_and_turned_down(alice: Person, bob: Pers
     await bob.do("POST", f"/rooms/{room_id}/leave", {})
     assert outcome(await bob.ask("POST", f"/rooms/{room_id}/join", {})) == (403, "M_FORBIDDEN")
     await alice.do("POST", f"/rooms/{room_id}/invite", {"user_id": bob.user_id, "reason": "please"})
-    assert await bob.do("POST", f"/join/{room_id}", {"reason": "well"}) == {"room_id": room_id}
-    assert (await bob.state(room_id, "m.room.member", bob.user_id))["reason"] == "well"
+    wish = {"reason": "well", "org.example.seat": {"row": 3}, "membership": "ban", "third_party_signed": None}
+    assert await bob.do("POST", f"/join/{room_id}", wish) == {"room_id": room_id}
+    entered = {"displayname": "bob", "membership": "join", "reason": "well", "org.example.seat": {"row": 3}}
+    assert await bob.state(room_id, "m.room.member", bob.user_id) == entered
     again = await alice.ask("POST", f"/rooms/{room_id}/invite", {"user_id": bob.user_id})
     assert outcome(again) == (403, "M_FORBIDDEN")
     for wrong in ({}, {"medium": "email"}, {"user_id": "bob"}):

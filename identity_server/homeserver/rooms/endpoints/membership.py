@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import ConfigDict
 
 from identity_server.homeserver.access.current import CurrentUser
 from identity_server.homeserver.rooms import here
@@ -32,7 +33,15 @@ class Reason(Body):
 
 
 class Joining(Reason):
+    """What else is said becomes part of the membership, as if it had been written as state."""
+
+    model_config = ConfigDict(extra="allow")
+
     third_party_signed: dict[str, Any] | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return {**(self.model_extra or {}), **super().content}
 
 
 class Target(Reason):
