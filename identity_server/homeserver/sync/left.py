@@ -15,10 +15,12 @@ from identity_server.homeserver.timeline.position import position_token
 from identity_server.homeserver.timeline.store import state_at_position
 from identity_server.homeserver.timeline.stored import OUTLIER, StoredEvent
 
+_SHOWN = frozenset({JOIN, "invite", "knock"})
+
 
 async def left_rooms(look: Look, account_data: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """The rooms as they are answered."""
-    told = {row.room_id: await _told(look, row) for row in look.rooms.left}
+    told = {row.room_id: of_room for row in look.rooms.left if (of_room := await _told(look, row)) is not None}
     ids = [event_id for of_room in told.values() for event_id in of_room.state.values()]
     state = await look.show.state(look.session, ids) if ids else {}
     events = {room_id: of_room.section.events for room_id, of_room in told.items()}
@@ -37,11 +39,15 @@ async def left_rooms(look: Look, account_data: Mapping[str, list[dict[str, Any]]
     }
 
 
-async def _told(look: Look, row: Standing) -> Told:
+async def _told(look: Look, row: Standing) -> Told | None:
     state_after, is_first = look.request.state_after, look.request.since is None
     history = (await store.own_memberships(look.session, [row.room_id], look.request.user_id))[row.room_id]
     known = [membership for position, membership in history if position <= look.since]
     since = [membership for position, membership in history if look.since < position < row.position]
+    if row.forgotten and history and not _SHOWN.intersection([*known[-1:], *since]):
+        # "Rooms which have been forgotten will never appear": but who has been shown the room hears that it is over,
+        # or a user's other clients would show it for ever.
+        return None
     if not is_first and known and known[-1] == JOIN:
         section = await _section(look, row, Stretch(row.room_id, look.since, row.position))
         changes = await store.changes_in(look.session, [row.room_id], look.since, row.position)

@@ -68,7 +68,7 @@ async def standing_of(
     return Rooms(
         joined,
         entered,
-        left=tuple(row for row in changed if row.membership in _GONE and not row.forgotten),
+        left=tuple(row for row in changed if row.membership in _GONE and (request.since or not row.forgotten)),
         # "Servers must not send room invites from ignored users to clients."
         invited=tuple(row for row in changed if row.membership == "invite" and row.sender not in ignored),
         knocked=tuple(row for row in changed if row.membership == "knock"),

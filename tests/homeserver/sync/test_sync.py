@@ -151,6 +151,19 @@ async def test_who_is_removed_is_told_so_and_nothing_after(alice: Person, bob: P
     assert "rooms" not in await Syncing(bob, filter={"room": {"include_leave": True}}).sync()
 
 
+async def test_of_a_forgotten_room_other_clients_hear_once_that_it_is_over(alice: Person, bob: Person) -> None:
+    joined, invited = await alice.create_room(preset="public_chat"), await alice.create_room(invite=[bob.user_id])
+    await bob.join(joined)
+    client = Syncing(bob)
+    await client.sync()
+    for room_id in (joined, invited):
+        await bob.do("POST", f"/rooms/{room_id}/leave", {})
+        await bob.do("POST", f"/rooms/{room_id}/forget", {})
+    assert set((await client.sync())["rooms"]["leave"]) == {joined, invited}
+    await alice.do("POST", f"/rooms/{joined}/ban", {"user_id": bob.user_id})
+    assert "rooms" not in await client.sync()
+
+
 async def test_who_left_and_came_again_between_two_syncs_is_told_all_anew(alice: Person, bob: Person) -> None:
     room_id = await alice.create_room(preset="public_chat")
     await bob.join(room_id)
