@@ -120,18 +120,15 @@ def new_rule(kind: str, rule_id: str, actions: Sequence[Any], conditions: Any, p
 
 
 def check_actions(actions: Any) -> list[Any]:
-    """Without what means nothing any more ("Historical Actions"). Raises ``InvalidParam``."""
+    """Raises ``InvalidParam``. What means nothing any more ("Historical Actions") is kept as it came, and does nothing:
+    clients compare what they set with what they get."""
     if not isinstance(actions, list):
         raise InvalidParam("actions is a list")
-    kept = []
     for action in actions:
-        if isinstance(action, dict) and isinstance(action.get("set_tweak"), str):
-            kept.append(action)
-        elif action not in ("dont_notify", "coalesce", "notify"):
+        is_tweak = isinstance(action, dict) and isinstance(action.get("set_tweak"), str)
+        if not is_tweak and action not in ("notify", "dont_notify", "coalesce"):
             raise InvalidParam("There is no such action")
-        elif action == "notify":
-            kept.append(action)
-    return kept
+    return actions
 
 
 def check_conditions(conditions: Any) -> list[Any]:

@@ -62,6 +62,7 @@ async def test_rules_are_added_where_they_are_wanted(alice: Person) -> None:
 
 async def test_rules_are_changed_and_switched_off(alice: Person) -> None:
     await alice.do("PUT", f"{RULES}/sender/@bob:hs.test", {"actions": ["dont_notify"]})
+    assert (await alice.do("GET", f"{RULES}/sender/@bob:hs.test"))["actions"] == ["dont_notify"]
     for rule in ("sender/@bob:hs.test", "underride/.m.rule.message"):
         await alice.do("PUT", f"{RULES}/{rule}/enabled", {"enabled": False})
         await alice.do("PUT", f"{RULES}/{rule}/actions", {"actions": ["notify", {"set_tweak": "highlight"}]})
