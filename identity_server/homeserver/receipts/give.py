@@ -6,9 +6,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.account_data import store as account_data
 from identity_server.homeserver.federation.edus import queue_edus
-from identity_server.homeserver.receipts import store
+from identity_server.homeserver.receipts import store, threads
 from identity_server.homeserver.receipts.store import PRIVATE, READ, RECEIPT, Given
-from identity_server.homeserver.receipts.threads import thread_of
+from identity_server.homeserver.receipts.threads import MAIN, thread_of
 from identity_server.homeserver.streams import Streams, advance
 from identity_server.homeserver.timeline import store as timeline
 from identity_server.homeserver.timeline.stored import StoredEvent
@@ -33,7 +33,7 @@ async def give_receipt(
     """One that falls behind what was given before changes nothing.
 
     Raises ``Forbidden`` outside the room, ``NotFound`` for an unknown event, ``InvalidParam`` for a thread that the
-    event is not in.
+    event is not related to.
     """
     if await timeline.membership(session, room_id, user_id) != timeline.JOIN:
         raise Forbidden("You are not in the room")
@@ -57,9 +57,13 @@ async def give_receipt(
 
 
 async def _check_thread(session: AsyncSession, stored: StoredEvent, thread_id: str) -> None:
-    if thread_id == stored.event_id:
-        return  # a root stands in the main timeline, but clients mark a thread read from its root on
-    if thread_id != await thread_of(session, stored.event):
+    if thread_id == MAIN:
+        is_related = await thread_of(session, stored.event) == MAIN
+    else:
+        # What relates to a root in another way stands in the main timeline, and so does the root; but clients mark a
+        # thread read up to them.
+        is_related = await threads.is_related(session, stored.event, thread_id)
+    if not is_related:
         raise InvalidParam("The event is not related to the thread")
 
 

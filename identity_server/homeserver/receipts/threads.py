@@ -38,6 +38,20 @@ async def thread_of(session: AsyncSession, event: Event) -> str:
     return (await threads_of(session, [event]))[event.event_id]
 
 
+async def is_related(session: AsyncSession, event: Event, thread_id: str) -> bool:
+    """Whether ``event`` is the thread's root, or follows from it by relations of whatever types."""
+    at = event
+    for _ in range(_MOST_HOPS + 1):
+        related = _relation_of(at)[0]
+        if thread_id in (at.event_id, related):
+            return True
+        stored = await store.get_event(session, related) if related is not None else None
+        if stored is None:
+            return False
+        at = stored.event
+    return False
+
+
 def _relation_of(event: Event) -> tuple[str | None, str | None]:
     relation = event.content.get("m.relates_to")
     if not isinstance(relation, Mapping):

@@ -56,6 +56,16 @@ async def test_each_thread_is_counted_by_itself_for_who_asks(alice: Person, bob:
     assert "unread_thread_notifications" not in room
     await bob.do("POST", f"/rooms/{room_id}/receipt/m.read/{root}", {"thread_id": "main"})
     assert counts(await client.room(room_id)) == (0, 0)
+    # What relates to the root otherwise is in the main timeline, and yet one can have read the thread up to there.
+    await alice.say(room_id, "once more", **in_thread)
+    reference = await alice.say(room_id, "aside", **{"m.relates_to": {"rel_type": "m.reference", "event_id": root}})
+    assert counts(await Syncing(bob).room(room_id)) == (2, 0)
+    await bob.do("POST", f"/rooms/{room_id}/receipt/m.read/{reference}", {"thread_id": root})
+    room = await client.room(room_id)
+    assert counts(room) == (1, 0)
+    assert "unread_thread_notifications" not in room
+    not_in_main = await bob.ask("POST", f"/rooms/{room_id}/receipt/m.read/{last}", {"thread_id": "main"})
+    assert (not_in_main.status_code, not_in_main.json()["errcode"]) == (400, "M_INVALID_PARAM")
 
 
 async def test_rules_decide_what_counts(alice: Person, bob: Person, room_id: str) -> None:
