@@ -112,10 +112,16 @@ async def show_page(
 
 
 async def senders(session: AsyncSession, timeline: Timeline, events: Sequence[StoredEvent]) -> list[StoredEvent]:
-    """The membership events of whoever sent ``events``, as they stood at the last of them."""
-    state = await timeline.groups.state_of(session, events[-1].state_group)
+    """The membership events of whoever sent ``events``: at the last of them, or at the first of who was not in yet."""
+    states = [await timeline.groups.state_of(session, stored.state_group) for stored in (events[-1], events[0])]
     keys = [member(sender) for sender in dict.fromkeys(stored.event.sender for stored in events)]
-    return list((await store.get_events(session, [state[key] for key in keys if key in state])).values())
+    ids = {key: [state[key] for state in states if key in state] for key in keys}
+    found = await store.get_events(session, [event_id for either in ids.values() for event_id in either])
+    shown = []
+    for either in ids.values():
+        told = [found[event_id] for event_id in either]
+        shown += [one for one in told if one.event.membership == store.JOIN][:1] or told[:1]
+    return shown
 
 
 async def _start(session: AsyncSession, view: View, span: Span) -> int:

@@ -211,8 +211,8 @@ async def test_history_is_seen_as_it_was_meant_to_be(alice: Person, bob: Person)
     assert chunk[0]["unsigned"]["membership"] == "join"
 
 
-async def test_pages_meet_without_gap_or_overlap(alice: Person) -> None:
-    room_id = await alice.create_room()
+async def test_pages_meet_without_gap_or_overlap(alice: Person, bob: Person) -> None:
+    room_id = await alice.create_room(invite=[bob.user_id])
     said = [str(number) for number in range(25)]
     for body in said:
         await alice.say(room_id, body)
@@ -230,6 +230,13 @@ async def test_pages_meet_without_gap_or_overlap(alice: Person) -> None:
     assert pages == said[::-1]
     forwards = await alice.messages(room_id, dir="f", limit=5, filter=wanted, **{"from": back[2]})
     assert bodies(forwards["chunk"]) == said[5:10]
+    # Who came in only after the earliest event of a page is told of with it, too.
+    await bob.join(room_id)
+    await bob.say(room_id, "hi")
+    for limit in (3, 100):
+        page = await alice.messages(room_id, limit=limit, filter='{"lazy_load_members": true}')
+        shown = {member["state_key"]: member["content"]["membership"] for member in page["state"]}
+        assert shown == {alice.user_id: "join", bob.user_id: "join"}
     assert outcome(await alice.ask("GET", f"/rooms/{room_id}/messages?dir=b&from=what")) == (400, "M_INVALID_PARAM")
     assert outcome(await alice.ask("GET", f"/rooms/{room_id}/messages?dir=b&filter=[]")) == (400, "M_BAD_JSON")
 
