@@ -77,6 +77,9 @@ async def members_of(
     position = None if at is None else read_position(at)
     if position is not None and (view.until is None or position < view.until):
         ids = await store.state_at_position(session, room_id, position, [MEMBER])
+        if not ids and (began := await store.first_of_type(session, room_id, MEMBER)) is not None:
+            # The start of a timeline that holds the whole room lies before anybody was in it.
+            ids = await store.state_at_position(session, room_id, began, [MEMBER])
     else:
         ids = await view.state_ids(session, [MEMBER])
     stored = await store.get_events(session, list(ids.values()))

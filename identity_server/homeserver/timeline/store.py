@@ -138,6 +138,13 @@ async def state_at_position(
     return {(row.type, row.state_key): row.event_id for row in await session.execute(statement)}
 
 
+async def first_of_type(session: AsyncSession, room_id: str, event_type: str) -> int | None:
+    """The position from which on the room's state has held something of the type."""
+    of_type = (HISTORY.c.room_id == room_id, HISTORY.c.type == event_type)
+    first: int | None = await session.scalar(select(func.min(HISTORY.c.position)).where(*of_type))
+    return first
+
+
 def _current(room_id: str) -> Select[Any]:
     return _CURRENT.where(CURRENT.c.room_id == room_id)
 

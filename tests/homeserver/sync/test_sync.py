@@ -24,6 +24,8 @@ async def test_a_client_sees_a_room_begin_and_go_on(alice: Person) -> None:
     assert first["timeline"]["limited"] is False
     assert first["summary"] == {"m.joined_member_count": 1, "m.invited_member_count": 0}
     assert "room_id" not in first["timeline"]["events"][0]
+    began = await alice.do("GET", f"/rooms/{room_id}/members", at=first["timeline"]["prev_batch"])
+    assert [member["state_key"] for member in began["chunk"]] == [alice.user_id]
     event_id = await alice.say(room_id, "hello")
     second = await client.room(room_id)
     assert [event["event_id"] for event in second["timeline"]["events"]] == [event_id]
