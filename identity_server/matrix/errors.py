@@ -93,6 +93,12 @@ class Unauthorized(MatrixError):
     errcode = "M_UNAUTHORIZED"
 
 
+class NotEntitled(Unauthorized):
+    """The token is a live one, of somebody who may act for themselves only."""
+
+    status = 403
+
+
 class UnknownToken(MatrixError):
     status = 401
     errcode = "M_UNKNOWN_TOKEN"

@@ -46,7 +46,7 @@ async def test_nobody_binds_an_address_to_somebody_else(server: IdentityServer) 
     headers = await server.account(ALICE)
     session = await server.proven(headers)
     answer = await server.client.post(f"{V2}/3pid/bind", json={**session, "mxid": "@bob:hs.test"}, headers=headers)
-    assert (answer.status_code, answer.json()["errcode"]) == (403, "M_FORBIDDEN")
+    assert (answer.status_code, answer.json()["errcode"]) == (403, "M_UNAUTHORIZED")
     assert await server.found(headers, "alice@example.org") == {}
 
 

@@ -209,7 +209,7 @@ class ServerMachine(RuleBasedStateMachine):
     @rule(user=st.sampled_from(USERS), other=st.sampled_from(USERS), proof=proofs)
     def somebody_tries_to_bind_for_another(self, user: str, other: str, proof: tuple[str, dict[str, str]]) -> None:
         if user != other:
-            assert self.post("/3pid/bind", user, **proof[1], mxid=other)["errcode"] == "M_FORBIDDEN"
+            assert self.post("/3pid/bind", user, **proof[1], mxid=other)["errcode"] == "M_UNAUTHORIZED"
 
     @rule(user=st.sampled_from(USERS), address=st.sampled_from(ADDRESSES))
     def somebody_unbinds_by_account(self, user: str, address: str) -> None:

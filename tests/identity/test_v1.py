@@ -1,3 +1,4 @@
+from identity_server.matrix.signing import VerifyKey, verify_json
 from tests.world import IdentityServer, MakeServer
 
 V1 = "/_matrix/identity/api/v1"
@@ -34,9 +35,23 @@ async def test_where_all_of_it_is_on_addresses_are_looked_up_as_of_old(make_serv
     async with make_server(compatibility={"v1_api": "all"}) as server:
         await server.bound("@alice:hs.test")
         answer = await server.client.get(f"{V1}/lookup", params={"medium": "email", "address": "Alice@example.org"})
-        assert answer.json()["mxid"] == "@alice:hs.test"
+        stated = answer.json()
+        assert (stated["address"], stated["mxid"]) == ("alice@example.org", "@alice:hs.test")
+        assert stated["not_before"] == stated["ts"] < stated["not_after"]
         pairs = [["email", "alice@example.org"], ["email", "nobody@example.org"], ["email", "nonsense"]]
         answer = await server.client.post(f"{V1}/bulk_lookup", json={"threepids": pairs})
         assert answer.json() == {"threepids": [["email", "alice@example.org", "@alice:hs.test"]]}
-        answer = await server.client.get(f"{V1}/pubkey/ed25519:0")
-        assert "public_key" in answer.json()
+        key = (await server.client.get(f"{V1}/pubkey/ed25519:0")).json()["public_key"]
+        verify_json(stated, "is.test", VerifyKey.from_base64("ed25519:0", key))
+
+
+async def test_where_all_of_it_is_on_anybody_invites_in_anybodys_name(make_server: MakeServer) -> None:
+    wish = {"medium": "email", "address": "bob@example.org", "room_id": "!room:hs.test", "sender": "@alice:hs.test"}
+    async with make_server(compatibility={"v1_api": "all"}) as server:
+        invitation = (await server.client.post(f"{V1}/store-invite", json=wish)).json()
+        assert invitation["public_key"] == invitation["public_keys"][0]["public_key"]
+        await server.bound("@bob:hs.test", "bob@example.org")
+        ((_, told),) = await server.told()
+        assert told["invites"][0]["signed"]["token"] == invitation["token"]
+        answer = await server.client.post(f"{V1}/store-invite", json=wish)
+        assert (answer.status_code, answer.json()["errcode"]) == (400, "M_THREEPID_IN_USE")

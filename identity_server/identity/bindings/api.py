@@ -9,7 +9,7 @@ from identity_server.identity.bindings.bind import Binding, OpenBind
 from identity_server.identity.bindings.unbind import check_account, check_homeserver, check_session, unbind
 from identity_server.identity.signing.keyring import OpenKeyring
 from identity_server.identity.terms.signed import SignedAccount, require_terms
-from identity_server.matrix.errors import Forbidden
+from identity_server.matrix.errors import Forbidden, NotEntitled
 from identity_server.matrix.identifiers import Opaque, Text, UserID
 from identity_server.matrix.origin_auth import NotAuthentic, verify_request
 from identity_server.matrix.threepid import canonical
@@ -47,7 +47,7 @@ class Unbinding(Body):
 @router.post("/bind")
 async def bind_3pid(body: Claim, account: SignedAccount, bind: OpenBind) -> dict[str, Any]:
     if body.mxid != account.user_id:
-        raise Forbidden("An account binds addresses to its own user ID only")
+        raise NotEntitled("An account binds addresses to its own user ID only")
     return await bind(Binding(body.sid, body.client_secret, body.mxid))
 
 

@@ -12,12 +12,15 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from identity_server.identity.associations import store as associations
+from identity_server.identity.associations.statement import Statement
 from identity_server.identity.bindings.api import Claim, unbind_3pid
 from identity_server.identity.bindings.bind import Binding, OpenBind
 from identity_server.identity.invites.accept import sign_acceptance
-from identity_server.identity.invites.api import Acceptance, is_ephemeral_key_valid
+from identity_server.identity.invites.api import Acceptance, InviteRequest, invite_for, is_ephemeral_key_valid
 from identity_server.identity.lookup.store import users_of
 from identity_server.identity.signing.api import get_public_key, is_public_key_valid
+from identity_server.identity.signing.keyring import OpenKeyring
 from identity_server.identity.validation.api import (
     Asked,
     EmailTokenRequest,
@@ -33,6 +36,7 @@ from identity_server.runtime.dependencies import (
     Now,
     OpenResources,
     OpenSettings,
+    OpenTasks,
     Reading,
     Source,
     Transaction,
@@ -124,10 +128,12 @@ class BulkLookup(Body):
 
 
 @others.get("/lookup")
-async def look_up(medium: Text, address: Text, session: Reading) -> dict[str, Any]:
+async def look_up(medium: Text, address: Text, session: Reading, keyring: OpenKeyring) -> dict[str, Any]:
     threepid = canonical(medium, address)
-    users = await users_of(session, [threepid])
-    return {"medium": medium, "address": address, "mxid": users[threepid]} if threepid in users else {}
+    held = await associations.current(session, threepid)
+    if held is None or held.user_id is None:
+        return {}
+    return keyring.sign(Statement.binding(threepid, held.user_id, held.precedence.ts).as_json())
 
 
 @others.post("/bulk_lookup")
@@ -140,6 +146,20 @@ async def look_up_many(body: BulkLookup, session: Reading) -> dict[str, Any]:
             continue
     users = await users_of(session, list(asked.values()))
     return {"threepids": [[*pair, users[threepid]] for pair, threepid in asked.items() if threepid in users]}
+
+
+@others.post("/store-invite")
+async def invite(
+    body: InviteRequest,
+    request: Request,
+    session: Transaction,
+    keyring: OpenKeyring,
+    tasks: OpenTasks,
+    resources: OpenResources,
+    now_ms: Now,
+) -> dict[str, Any]:
+    stored = await invite_for(body, request, session, keyring, tasks, resources, now_ms)
+    return {**stored, "public_key": stored["public_keys"][0]["public_key"]}  # v1 knew one key only
 
 
 @others.post("/sign-ed25519")

@@ -3,16 +3,17 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.access.current import AnyAccount
 from identity_server.identity.invites import store
 from identity_server.identity.invites.accept import sign_acceptance
 from identity_server.identity.invites.store_invite import SIGN_PATH, Invitation, store_invite
-from identity_server.identity.signing.keyring import OpenKeyring
+from identity_server.identity.signing.keyring import Keyring, OpenKeyring
 from identity_server.identity.terms.signed import SignedAccount
-from identity_server.matrix.errors import Forbidden, NotFound, UnsupportedMedium
-from identity_server.matrix.identifiers import Opaque, RoomID, Text, UserID
+from identity_server.matrix.errors import NotEntitled, NotFound, UnsupportedMedium
+from identity_server.matrix.identifiers import Opaque, Text, UserID
 from identity_server.matrix.threepid import EMAIL, MSISDN, canonical
 from identity_server.runtime.dependencies import (
     Now,
@@ -23,6 +24,8 @@ from identity_server.runtime.dependencies import (
     Transaction,
 )
 from identity_server.runtime.requests import Body, JsonOrFormRoute
+from identity_server.runtime.resources import Resources
+from identity_server.runtime.tasks import Tasks
 
 router = APIRouter(prefix="/_matrix/identity", tags=["invitations"], route_class=JsonOrFormRoute)
 
@@ -37,10 +40,14 @@ def _shortened(value: Any) -> Any:
 Shown = Annotated[Text, BeforeValidator(_shortened)]
 
 
+# Handed back at onbind as it came: what a room's ID looks like is for the homeservers to know.
+AnyRoomID = Annotated[Text, Field(min_length=1, max_length=255)]
+
+
 class InviteRequest(Body):
     medium: Text
     address: Text
-    room_id: RoomID
+    room_id: AnyRoomID
     sender: UserID
     room_alias: Shown = ""
     room_avatar_url: Shown = ""
@@ -71,13 +78,26 @@ async def invite(
     resources: OpenResources,
     now_ms: Now,
 ) -> dict[str, Any]:
+    if body.sender != account.user_id:
+        raise NotEntitled("The sender must be the holder of the access token")
+    return await invite_for(body, request, session, keyring, tasks, resources, now_ms)
+
+
+async def invite_for(
+    body: InviteRequest,
+    request: Request,
+    session: AsyncSession,
+    keyring: Keyring,
+    tasks: Tasks,
+    resources: Resources,
+    now_ms: int,
+) -> dict[str, Any]:
+    """Invite as ``body.sender``, whoever vouches for that one."""
     settings, limits = resources.settings, resources.limits
     if body.medium not in ((EMAIL, MSISDN) if settings.invites.msisdn else (EMAIL,)):
         raise UnsupportedMedium("Invitations go to email addresses only")
-    if body.sender != account.user_id:
-        raise Forbidden("The sender must be the holder of the access token")
     threepid = canonical(body.medium, body.address)
-    await limits.hit("store_invite_per_account", account.user_id)
+    await limits.hit("store_invite_per_account", body.sender)
     await limits.hit("store_invite_per_address", " ".join(threepid))
     invitation = Invitation(
         threepid,
