@@ -262,6 +262,8 @@ class HomeserverSettings(Section):
     """If any are given, only who has one of them may register."""
     registration_policies: dict[str, PolicySettings] = {}
     """What has to be accepted for that; written as in ``[terms.policies]``."""
+    default_room_version: Literal["6", "7", "8", "9", "10", "11", "12"] = "12"
+    """Of rooms for which their creator names none."""
     access_token_lifetime: Duration = 3_600_000
     """How long the access tokens of clients live that can refresh them; others live until they are revoked."""
     hide_known_addresses: bool = False

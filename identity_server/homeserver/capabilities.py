@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from identity_server.homeserver.access.current import CurrentUser
-from identity_server.homeserver.events.versions import DEFAULT_VERSION, VERSIONS
+from identity_server.homeserver.events.versions import VERSIONS
 from identity_server.matrix.errors import NotFound
 from identity_server.runtime.dependencies import Now, OpenSettings
 from identity_server.settings import HomeserverSettings
@@ -17,12 +17,15 @@ router = APIRouter(tags=["capabilities"])
 
 
 @router.get("/capabilities")
-async def get_capabilities(_user: CurrentUser) -> dict[str, Any]:
+async def get_capabilities(_user: CurrentUser, settings: OpenSettings) -> dict[str, Any]:
     """Client-Server API, "Capabilities negotiation"."""
     return {
         "capabilities": {
             "m.change_password": {"enabled": True},
-            "m.room_versions": {"default": DEFAULT_VERSION, "available": dict.fromkeys(VERSIONS, "stable")},
+            "m.room_versions": {
+                "default": settings.homeserver.default_room_version,
+                "available": dict.fromkeys(VERSIONS, "stable"),
+            },
             "m.profile_fields": {"enabled": True},
             "m.set_displayname": {"enabled": True},
             "m.set_avatar_url": {"enabled": True},

@@ -45,6 +45,20 @@ async def test_there_are_no_bridges_and_no_turn_servers(client: AsyncClient, reg
     assert outcome(await client.get("/_matrix/client/v1/auth_metadata")) == (404, "M_UNRECOGNIZED")
 
 
+class TestWithAnotherDefaultRoomVersion:
+    @pytest.fixture
+    def homeserver(self) -> HomeserverSettings:
+        return HomeserverSettings(name="hs.test", registration=True, default_room_version="11")
+
+    async def test_it_is_told_and_rooms_are_made_in_it(self, client: AsyncClient, register: Register) -> None:
+        me = bearing(await register())
+        told = (await client.get(f"{V3}/capabilities", headers=me)).json()["capabilities"]
+        assert told["m.room_versions"]["default"] == "11"
+        room = (await client.post(f"{V3}/createRoom", headers=me, json={})).json()["room_id"]
+        creation = await client.get(f"{V3}/rooms/{room}/state/m.room.create", headers=me)
+        assert creation.json()["room_version"] == "11"
+
+
 class TestWithTurnServers:
     @pytest.fixture
     def homeserver(self) -> HomeserverSettings:

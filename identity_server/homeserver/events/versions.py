@@ -108,7 +108,6 @@ _V12 = _and(
 VERSIONS: Mapping[str, RoomVersion] = MappingProxyType(
     {version.identifier: version for version in (_V6, _V7, _V8, _V9, _V10, _V11, _V12)}
 )
-DEFAULT_VERSION = "12"
 
 
 def room_version(identifier: str) -> RoomVersion:

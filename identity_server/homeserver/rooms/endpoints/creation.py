@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import Field, model_validator
 
 from identity_server.homeserver.access.current import CurrentUser
-from identity_server.homeserver.events.versions import DEFAULT_VERSION, room_version
+from identity_server.homeserver.events.versions import room_version
 from identity_server.homeserver.rooms.create import Plan
 from identity_server.homeserver.rooms.membership import OpenMembers
 from identity_server.homeserver.rooms.open import open_room
@@ -15,7 +15,7 @@ from identity_server.homeserver.threepids.invite import ThreepidInvitation
 from identity_server.homeserver.timeline.timeline import OpenTimeline
 from identity_server.matrix.errors import BadJson, InvalidParam
 from identity_server.matrix.identifiers import RoomID, Text, UserID
-from identity_server.runtime.dependencies import Now, Random, Transaction
+from identity_server.runtime.dependencies import Now, OpenSettings, Random, Transaction
 from identity_server.runtime.requests import Body, JsonRoute
 
 router = APIRouter(tags=["rooms"], route_class=JsonRoute)
@@ -49,9 +49,9 @@ class Wish(Body):
         """Some clients say of everything that they do not wish that it is null."""
         return {name: value for name, value in body.items() if value is not None}
 
-    def plan(self, server_name: str) -> Plan:
+    def plan(self, server_name: str, default_version: str) -> Plan:
         """Raises ``BadJson``, ``InvalidParam`` and ``UnsupportedRoomVersion``."""
-        version = DEFAULT_VERSION if self.room_version is None else self.room_version
+        version = default_version if self.room_version is None else self.room_version
         if not isinstance(version, str):
             raise BadJson("room_version is a string")
         if self.room_alias_name is not None and (not self.room_alias_name or ":" in self.room_alias_name):
@@ -77,8 +77,10 @@ class Upgrade(Body):
 
 
 @router.post("/createRoom")
-async def create_room(body: Wish, user: CurrentUser, members: OpenMembers, entropy: Random) -> dict[str, Any]:
-    plan = body.plan(members.timeline.server_name)
+async def create_room(
+    body: Wish, user: CurrentUser, members: OpenMembers, settings: OpenSettings, entropy: Random
+) -> dict[str, Any]:
+    plan = body.plan(members.timeline.server_name, settings.homeserver.default_room_version)
     room_id = await open_room(members, user.user_id, plan, body.invite_3pid, is_direct=body.is_direct, entropy=entropy)
     return {"room_id": room_id}
 
