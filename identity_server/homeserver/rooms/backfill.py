@@ -38,7 +38,7 @@ class Past:
             async with self.database.reading() as session:
                 view = await view_of(session, room_id, user_id)
                 read = await read_page(session, self.timeline, view, span, wanted)
-                is_over = read.end is None and bool(await backward_extremities(session, room_id, 1))
+                is_over = read.is_over and bool(await backward_extremities(session, room_id, 1))
             # Only now that no transaction is open: another server is asked.
             if not is_over or not await self.backfill.backfill(room_id):
                 break

@@ -37,11 +37,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Page:
-    """``start`` and ``end`` as positions; ``end`` is None if there is no more here that the user may see."""
+    """``start`` and ``end`` as positions; ``end`` is None if nothing was found.
+
+    ``is_over``: there is no more here that the user may see.
+    """
 
     start: int
     end: int | None
     events: list[StoredEvent]
+    is_over: bool = True
     memberships: Mapping[str, str] = field(default_factory=dict)
     """The user's at each event, by its ID."""
 
@@ -82,9 +86,10 @@ async def read_page(session: AsyncSession, timeline: Timeline, view: View, span:
             break
         if events:
             at = _beyond(events[-1], span.backwards)
-    # Of what matches a filter there may always be more, as clients and their tests expect: until a page is empty.
-    goes_on = more or (bool(found) and not wanted.admits_all)
-    return Page(start, at if goes_on else None, found, memberships)
+    # From the end of the last page that holds something a client turns round, to read from the start of the room on.
+    goes_on = more or bool(found)
+    is_over = not more and (wanted.admits_all or not found)
+    return Page(start, at if goes_on else None, found, is_over, memberships)
 
 
 async def show_page(

@@ -230,6 +230,12 @@ async def test_pages_meet_without_gap_or_overlap(alice: Person, bob: Person) -> 
     assert pages == said[::-1]
     forwards = await alice.messages(room_id, dir="f", limit=5, filter=wanted, **{"from": back[2]})
     assert bodies(forwards["chunk"]) == said[5:10]
+    # Before its beginning a room can be turned round in, and is read to its end.
+    whole = await alice.messages(room_id, limit=100)
+    beginning = await alice.messages(room_id, **{"from": whole["end"]})
+    assert (beginning["chunk"], "end" in beginning) == ([], False)
+    forwards = await alice.messages(room_id, dir="f", limit=100, **{"from": beginning["start"]})
+    assert [event["event_id"] for event in forwards["chunk"]] == [event["event_id"] for event in whole["chunk"]][::-1]
     # Who came in only after the earliest event of a page is told of with it, too.
     await bob.join(room_id)
     await bob.say(room_id, "hi")
