@@ -30,10 +30,23 @@ def all_routes(*routers: APIRouter) -> Iterator[APIRoute]:
             yield route
 
 
+def allow_closing_slash(router: APIRouter) -> None:
+    """Let ``router`` also answer at its paths with a slash behind them, which is written down nowhere."""
+    for route in list(all_routes(router)):
+        closed = _at(route, f"{route.path}/")
+        closed.include_in_schema = False
+        router.routes.append(closed)
+
+
 def _under(router: APIRouter, route: APIRoute) -> APIRoute:
-    placed = copy(route)
+    placed = _at(route, router.prefix + route.path)
     placed.tags = [*router.tags, *route.tags]
-    placed.path = router.prefix + route.path
+    return placed
+
+
+def _at(route: APIRoute, path: str) -> APIRoute:
+    placed = copy(route)
+    placed.path = path
     placed.path_regex, placed.path_format, placed.param_convertors = compile_path(placed.path)
     placed.unique_id = placed.operation_id or generate_unique_id(placed)
     return placed

@@ -16,6 +16,11 @@ class MissingAncestors(LookupError):
     """Something that the event refers to is not known here."""
 
 
+class Judged(str):
+    """Why an event that has been taken does not count: it was rejected, or failed softly. Its server has done all that
+    it can: of this it is not told."""
+
+
 class Passing(str):
     """Why an event has not been taken yet."""
 

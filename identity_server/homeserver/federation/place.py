@@ -7,10 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.auth_rules import NotAllowed, auth_keys, authorise
 from identity_server.homeserver.events.event import CREATE, Event, StateMap
-from identity_server.homeserver.federation.outcomes import MissingAncestors
+from identity_server.homeserver.federation.outcomes import Judged, MissingAncestors
 from identity_server.homeserver.federation.outliers import check_by_auth_events, cited_ids
 from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.append import append
+from identity_server.homeserver.timeline.history import note_gap
 from identity_server.homeserver.timeline.room import LockedRoom, lock_room
 from identity_server.homeserver.timeline.state import resolved_group
 from identity_server.homeserver.timeline.stored import ACCEPTED, OUTLIER, REJECTED, SOFT_FAILED, StoredEvent
@@ -29,13 +30,13 @@ class Ends:
 
 async def place(
     session: AsyncSession, timeline: Timeline, event: Event, ends: Ends, *, relayed: bool = False
-) -> str | None:
+) -> Judged | None:
     """Put the event into its room, if only as a rejected one; why it is not accepted. Raises ``MissingAncestors``."""
     room = await lock_room(session, event.room_id)
     known = await around(session, event)
     stored = known.get(event.event_id)
     if stored is not None and stored.standing != OUTLIER and stored.state_group is not None:
-        return None if stored.standing != REJECTED else "The event was rejected before"
+        return None if stored.standing != REJECTED else Judged("The event was rejected before")
     if not cited_ids(event) <= known.keys():
         raise MissingAncestors("an auth event is not known")
     before = await group_before(session, timeline, room, event, ends, known)
@@ -47,11 +48,18 @@ async def place(
             await authorise_by_group(session, timeline, event, room.state_group, known)  # 6
             standing = ACCEPTED
     except NotAllowed as refused:
-        error = str(refused)
+        error = Judged(refused)
         if standing != SOFT_FAILED:
             standing, event = REJECTED, replace(event, rejected=True)
-    await append(session, timeline, event, state_before=before, standing=standing, relayed=relayed, at=(room, stored))
+    at = room, stored
+    position = await append(session, timeline, event, state_before=before, standing=standing, relayed=relayed, at=at)
+    if position is not None and not ends.groups.keys().isdisjoint(set(event.prev_events) - _placed(known)):
+        await note_gap(session, event.room_id, position)
     return error
+
+
+def _placed(known: Known) -> set[str]:
+    return {event_id for event_id, stored in known.items() if stored.state_group is not None}
 
 
 async def around(session: AsyncSession, event: Event) -> Known:

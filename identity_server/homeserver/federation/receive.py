@@ -22,7 +22,14 @@ from identity_server.homeserver.federation.acl import version_of_our_room
 from identity_server.homeserver.federation.checks import BadSignature, check_event, in_order
 from identity_server.homeserver.federation.fetch import Fetch
 from identity_server.homeserver.federation.gap import collect_gap
-from identity_server.homeserver.federation.outcomes import Dropped, MissingAncestors, NotNow, Passing, is_passing
+from identity_server.homeserver.federation.outcomes import (
+    Dropped,
+    Judged,
+    MissingAncestors,
+    NotNow,
+    Passing,
+    is_passing,
+)
 from identity_server.homeserver.federation.outliers import check_by_auth_events, cited_ids, keep_outliers
 from identity_server.homeserver.federation.place import Ends, place, unknown_of
 from identity_server.homeserver.federation.state_at import learn_state_after
@@ -196,7 +203,7 @@ class Receiver:
             check_by_auth_events(event, {event_id: stored.event for event_id, stored in cited.items()})
         except NotAllowed as error:
             await keep_outliers(self.database, {event.event_id: event})
-            return str(error)
+            return Judged(error)
         except LookupError:
             return "The event's auth events could not be had"
         return None

@@ -27,8 +27,8 @@ Ids = Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=5
 
 
 class MissingQuery(Body):
-    latest_events: Ids
-    earliest_events: Ids
+    latest_events: Ids = Field(default_factory=list)
+    earliest_events: Ids = Field(default_factory=list)
     limit: int = 10
     min_depth: int = 0
 

@@ -25,7 +25,7 @@ from identity_server.homeserver.federation.edus import Edus
 from identity_server.homeserver.federation.later import Later
 from identity_server.homeserver.federation.models import ReceivedTransaction
 from identity_server.homeserver.federation.outbox import MAX_EDUS, MAX_PDUS
-from identity_server.homeserver.federation.outcomes import Passing
+from identity_server.homeserver.federation.outcomes import Judged, Passing
 from identity_server.homeserver.federation.receive import Receiver
 from identity_server.homeserver.federation.withdrawn import take_outside
 from identity_server.homeserver.timeline.store import find_room
@@ -98,12 +98,12 @@ class Transactions:
             statement.on_conflict_do_update(index_elements=["origin", "transaction_id"], set_={"answer": written})
         )
 
-    async def _take_pdus(self, origin: str, pdus: Sequence[Any]) -> dict[str, dict[str, str]]:
+    async def _take_pdus(self, origin: str, pdus: Sequence[Any]) -> dict[str, dict[str, Any]]:
         by_room: dict[str, list[Any]] = defaultdict(list)
         for pdu in pdus:
             if (room_id := _room_id(pdu)) is not None:
                 by_room[room_id].append(pdu)
-        results: dict[str, dict[str, str]] = {}
+        results: dict[str, dict[str, Any]] = {}
         taken = await asyncio.gather(
             *(self._take_room(origin, room_id, of_room) for room_id, of_room in by_room.items())
         )
@@ -111,7 +111,7 @@ class Transactions:
             results.update(result)
         return results
 
-    async def _take_room(self, origin: str, room_id: str, pdus: Sequence[Any]) -> dict[str, dict[str, str]]:
+    async def _take_room(self, origin: str, room_id: str, pdus: Sequence[Any]) -> dict[str, dict[str, Any]]:
         async with self.database.reading() as session:
             room = await find_room(session, room_id)
         named = [(_event_id(pdu, room.version if room else None), pdu) for pdu in pdus]
@@ -120,12 +120,12 @@ class Transactions:
         except NotFound:
             errors = [await take_outside(self.receiver, origin, room_id, pdu) for pdu in pdus]
         except MatrixError as error:
-            errors = [str(error)] * len(pdus)
+            return {name: error.body for name, _ in named if name is not None}
         except Exception as error:  # whatever a hostile event brings about, the other rooms go on
             log.error("the events of a room could not be taken", exc_info=error)
             errors = ["The event could not be taken"] * len(pdus)
         return {
-            name: {} if error is None else {"error": error}
+            name: {} if error is None or isinstance(error, Judged) else {"error": error}
             for (name, _), error in zip(named, errors, strict=True)
             if name is not None
         }

@@ -62,7 +62,8 @@ async def test_what_the_rules_forbid_is_rejected_and_what_builds_on_it_may_stand
     room_id = await alice.creates(preset="public_chat")
     room = await peer.joins(room_id)
     refused = room.event("m.room.name", {"name": "Mine"}, state_key="")
-    assert "error" in (await peer.send(refused.pdu))[refused.event_id]
+    for _ in range(2):
+        assert await peer.send(refused.pdu) == {refused.event_id: {}}  # it has been dealt with
     assert await standing(here, refused.event_id) == "rejected"
     after = room.event(prev_events=[refused.event_id], depth=refused.depth + 1)
     assert await peer.send(after.pdu) == {after.event_id: {}}
@@ -75,7 +76,7 @@ async def test_one_who_is_banned_cannot_speak_from_before_the_ban(peer: Peer, al
     room = await peer.joins(room_id)
     await alice.ok("POST", f"/rooms/{quote(room_id)}/ban", {"user_id": peer.mallory})
     evading = room.event()
-    assert "error" in (await peer.send(evading.pdu))[evading.event_id]
+    assert await peer.send(evading.pdu) == {evading.event_id: {}}
     assert await standing(here, evading.event_id) == "soft_failed"
     assert await alice.texts(room_id) == []
     said = await alice.says(room_id, "gone")
@@ -119,6 +120,19 @@ async def test_history_that_nobody_tells_is_passed_over_by_asking_for_the_state(
     assert state["m.room.member", peer.mallory] == lost.event_id
 
 
+async def test_a_slash_behind_a_path_is_no_other_path(peer: Peer, alice: Person) -> None:
+    room_id = await alice.creates(preset="public_chat")
+    room = await peer.joins(room_id)
+    event = room.then(content={"body": "said"})
+    assert await peer.send(event.pdu, transaction_id="old/") == {event.event_id: {}}
+    assert await alice.texts(room_id) == ["said"]
+    query = f"event_id={quote(event.event_id)}"
+    answer = await peer.ask("GET", f"/_matrix/federation/v1/state_ids/{quote(room_id)}/?{query}")
+    assert room.state["m.room.create", ""].event_id in answer.json()["pdu_ids"]
+    answer = await peer.ask("POST", f"/_matrix/federation/v1/get_missing_events/{quote(room_id)}/", {})
+    assert answer.json() == {"events": []}
+
+
 async def test_a_room_keeps_servers_out_by_its_list(alice: Person, here: Homeserver, authority: Authority) -> None:
     room_id = await alice.creates(preset="public_chat")
     async with open_peer(here, authority, host="127.0.0.1") as peer:
@@ -126,7 +140,7 @@ async def test_a_room_keeps_servers_out_by_its_list(alice: Person, here: Homeser
         for acl in ({"allow": ["*"], "deny": ["127.*.?"]}, {"allow": ["*"], "allow_ip_literals": False}):
             await alice.sets(room_id, "m.room.server_acl", acl)
             event = room.event(content={"body": str(acl)})
-            assert "error" in (await peer.send(event.pdu))[event.event_id]
+            assert (await peer.send(event.pdu))[event.event_id]["errcode"] == "M_FORBIDDEN"
             typing = {"room_id": room_id, "user_id": peer.mallory, "typing": True}
             await peer.send(edus=[{"edu_type": "m.typing", "content": typing}])
             told = await alice.ok("GET", "/sync", timeout=0)
