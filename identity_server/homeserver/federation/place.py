@@ -53,13 +53,10 @@ async def place(
             standing, event = REJECTED, replace(event, rejected=True)
     at = room, stored
     position = await append(session, timeline, event, state_before=before, standing=standing, relayed=relayed, at=at)
-    if position is not None and not ends.groups.keys().isdisjoint(set(event.prev_events) - _placed(known)):
+    placed = {event_id for event_id, parent in known.items() if parent.standing != OUTLIER}
+    if position is not None and not placed.issuperset(event.prev_events):
         await note_gap(session, event.room_id, position)
     return error
-
-
-def _placed(known: Known) -> set[str]:
-    return {event_id for event_id, stored in known.items() if stored.state_group is not None}
 
 
 async def around(session: AsyncSession, event: Event) -> Known:

@@ -8,7 +8,7 @@ from identity_server.homeserver.sync.looking import Look
 from identity_server.homeserver.sync.state import MEMBER, Told, add_members, ends_of, whole_state
 from identity_server.homeserver.sync.store import Stretch
 from identity_server.homeserver.sync.summary import summaries_of
-from identity_server.homeserver.sync.timeline import Section
+from identity_server.homeserver.sync.timeline import Section, without_gaps
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ async def read_anew(look: Look) -> Anew:
         Stretch(room_id, None if room_id in look.rooms.entered else look.since, look.upto) for room_id in rooms
     ]
     sections = await look.reader.read(look.session, stretches, look.rooms.joined)
+    if look.newest.gaps:
+        sections = await without_gaps(look.session, sections, look.upto)
     summaries = await summaries_of(look.session, look.parts.member_counts, rooms, look.request.user_id)
     is_lazy = look.request.wanted.lazy
     ends = await ends_of(look.session, rooms, without_members=is_lazy)

@@ -9,7 +9,7 @@ from identity_server.homeserver.sync.looking import Look
 from identity_server.homeserver.sync.state import MEMBER, Told, changed_state
 from identity_server.homeserver.sync.store import Change, Stretch
 from identity_server.homeserver.sync.summary import summaries_of
-from identity_server.homeserver.sync.timeline import Section
+from identity_server.homeserver.sync.timeline import Section, without_gaps
 from identity_server.homeserver.timeline.stored import StoredEvent
 
 # What happened on the whole server is read as it is, while it is not more than this.
@@ -38,6 +38,8 @@ async def read_known(look: Look) -> Known:
         return Known({}, {})
     changes = await _changes(look, known)
     recent, sections = await _sections(look, known)
+    if look.newest.gaps > look.since:
+        sections = await without_gaps(look.session, sections, look.upto)
     told = {
         room_id: changed_state(
             sections.get(room_id) or Section((), look.since, limited=False),

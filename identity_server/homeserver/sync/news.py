@@ -14,12 +14,13 @@ from identity_server.homeserver.presence.models import Presence
 from identity_server.homeserver.push.models import PushRules
 from identity_server.homeserver.receipts.models import Receipt
 from identity_server.homeserver.streams import StreamPosition
-from identity_server.homeserver.timeline.models import Membership, StateChange, StoredEventRow
+from identity_server.homeserver.timeline.models import HistoryGap, Membership, StateChange, StoredEventRow
 
 
 class Newest(NamedTuple):
     """``position``: of the whole stream; then that of the user's memberships, account data, push rules and receipts,
-    of the device's messages, and of everybody's events, states, receipts, presence and device lists. 0 for none."""
+    of the device's messages, and of everybody's events, states, gaps, receipts, presence and device lists. 0 for none.
+    """
 
     position: int
     memberships: int
@@ -29,6 +30,7 @@ class Newest(NamedTuple):
     to_device: int
     events: int
     states: int
+    gaps: int
     receipts: int
     presence: int
     device_lists: int
@@ -51,6 +53,7 @@ _NEWEST = select(
     _TO_DEVICE,
     _of(StoredEventRow),
     _of(StateChange),
+    _of(HistoryGap),
     _of(Receipt),
     _of(Presence),
     _DEVICE_LISTS,

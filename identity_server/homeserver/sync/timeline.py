@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity_server.homeserver.sync import store
 from identity_server.homeserver.sync.store import Stretch
 from identity_server.homeserver.timeline.event_filter import EventFilter
+from identity_server.homeserver.timeline.history import last_gaps
 from identity_server.homeserver.timeline.state import StateGroups
 from identity_server.homeserver.timeline.stored import StoredEvent
 from identity_server.homeserver.timeline.visibility import visible_by_room
@@ -34,6 +35,19 @@ class Section:
         if not count:
             return self
         return replace(self, events=self.events[count:], start=_position(self.events[count - 1]), limited=True)
+
+    def begin(self, position: int) -> "Section":
+        """Without what is before the position, where there is a gap."""
+        if position <= max(self.start, 0):
+            return self
+        events = tuple(stored for stored in self.events if _position(stored) >= position)
+        return Section(events, position - 1, limited=True)
+
+
+async def without_gaps(session: AsyncSession, sections: Mapping[str, Section], upto: int) -> dict[str, Section]:
+    """Each from its last gap on: what is missing there is for GET /messages, and what is before it too."""
+    gaps = await last_gaps(session, sections.keys(), upto)
+    return {room_id: section.begin(gaps.get(room_id, 0)) for room_id, section in sections.items()}
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,17 @@
 """Reading a room's history, a page at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import cast
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.timeline.extremities import EDGES
+from identity_server.homeserver.timeline.models import HistoryGap
 from identity_server.homeserver.timeline.stored import COLUMNS, EVENTS, OUTLIER, StoredEvent, stored_events
+from identity_server.runtime.database import in_chunks
+
+_GAPS = cast(Table, HistoryGap.__table__)
 
 
 async def page(
@@ -64,3 +69,19 @@ async def backward_extremities(session: AsyncSession, room_id: str, limit: int =
         .order_by(func.max(EVENTS.c.depth).desc())
     )
     return list(await session.scalars(statement.limit(limit)))
+
+
+async def note_gap(session: AsyncSession, room_id: str, position: int) -> None:
+    """That what is before the event at ``position`` is not here."""
+    await session.execute(_GAPS.insert(), {"room_id": room_id, "position": position})
+
+
+async def last_gaps(session: AsyncSession, room_ids: Collection[str], upto: int) -> dict[str, int]:
+    """By room: the position of the last event before which there is a gap, at position <= ``upto``."""
+    found: dict[str, int] = {}
+    for rooms in in_chunks(sorted(room_ids)):
+        statement = select(_GAPS.c.room_id, func.max(_GAPS.c.position).label("last")).where(
+            _GAPS.c.room_id.in_(rooms), _GAPS.c.position <= upto
+        )
+        found |= {row.room_id: row.last for row in await session.execute(statement.group_by(_GAPS.c.room_id))}
+    return found

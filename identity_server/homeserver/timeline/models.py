@@ -90,6 +90,16 @@ class EventEdge(Table):
     room_id: Mapped[str] = mapped_column(Key, index=True)
 
 
+class HistoryGap(Table):
+    """That before the event at ``position`` there are others that no server told us when it came."""
+
+    __tablename__ = "history_gaps"
+    __table_args__ = (Index("history_gaps_in_stream", "position"),)
+
+    room_id: Mapped[str] = mapped_column(Key, primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
 class ForwardExtremity(Table):
     """An accepted event that no accepted event names as a parent yet."""
 
