@@ -24,10 +24,12 @@ _MOST_SECONDS = 60
 
 
 class Gap(NamedTuple):
-    """``events`` lie before the one that was received, and nothing else does if it ``is_whole``."""
+    """``events`` lie before the one that was received, and nothing else does if it ``is_whole``; ``is_told``: whether
+    at least its parents were told of, be they from before our time."""
 
     events: Mapping[str, Event]
     is_whole: bool
+    is_told: bool
 
 
 async def collect_gap(
@@ -46,6 +48,7 @@ async def collect_gap(
     """
     until = asyncio.get_running_loop().time() + most_seconds
     collected: dict[str, Event] = {}
+    told: set[str] = set()
     asks = [_missing_events, _backfill]
     async with database.reading() as session:
         ends = list(
@@ -58,7 +61,7 @@ async def collect_gap(
     for _ in range(_MOST_ROUNDS):
         unknown = await _unknown_parents(database, [event, *collected.values()], collected)
         if not unknown:
-            return Gap(collected, is_whole=True)
+            return Gap(collected, is_whole=True, is_told=True)
         is_late = asyncio.get_running_loop().time() > until
         if not asks or len(collected) >= _MOST_EVENTS or is_late:
             break
@@ -68,6 +71,7 @@ async def collect_gap(
             if patient and is_passing(error):
                 raise NotNow("What came before the event could not be had") from error
             found = {}
+        told.update(found)
         new = {
             event_id: one
             for event_id, one in found.items()
@@ -77,7 +81,8 @@ async def collect_gap(
         if not new:
             asks.pop(0)  # this way leads no further
         collected.update(new)
-    return Gap(collected, is_whole=False)
+    untold = await _unknown_parents(database, [event], collected) - told
+    return Gap(collected, is_whole=False, is_told=not untold)
 
 
 async def _missing_events(

@@ -141,6 +141,9 @@ class Receiver:
                 if (refused := await self._rejected_at_once(event)) is not None:
                     return refused
                 gap = await collect_gap(self.database, self.fetch, origin, event, patient=patient)
+                if not gap.is_told:
+                    # It might become the only end of the room, and its state be whatever its server says it was.
+                    raise Dropped("The server does not tell of the events before it")
                 for earlier in in_order(gap.events):
                     with contextlib.suppress(Dropped):  # the next may do without
                         await self._take_upon_told_state(origin, earlier)
