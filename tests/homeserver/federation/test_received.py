@@ -113,6 +113,8 @@ async def test_history_that_nobody_tells_is_passed_over_by_asking_for_the_state(
         "auth_chain_ids": [event.event_id for event in before.values()],
     }
     peer.answers[f"event/{lost.event_id}"] = lambda _request: {"pdus": [lost.pdu]}
+    since = (await alice.ok("GET", "/sync", timeout=0))["next_batch"]
+    await alice.says(room_id, "before")
     told = room.then(content={"body": "after all"})
     event = room.then(content={"body": "and more"})
     # Of what comes right before an event its server has to tell.
@@ -120,7 +122,12 @@ async def test_history_that_nobody_tells_is_passed_over_by_asking_for_the_state(
     assert not any(asked.startswith("state") for asked in peer.asked)
     peer.answers["get_missing_events"] = lambda _request: {"events": [told.pdu]}
     assert await peer.send(event.pdu) == {event.event_id: {}}
-    assert await alice.texts(room_id) == ["after all", "and more"]
+    assert await alice.texts(room_id) == ["before", "after all", "and more"]
+    # Clients are told only what is after the gap, so that they ask what was in it.
+    for position in ({"since": since}, {"since": since, "full_state": "true"}, {}):
+        timeline = (await alice.ok("GET", "/sync", timeout=0, **position))["rooms"]["join"][room_id]["timeline"]
+        assert [one["event_id"] for one in timeline["events"]] == [told.event_id, event.event_id]
+        assert timeline["limited"] is True
     state = await alice.state(room_id)
     assert state["m.room.member", peer.mallory] == lost.event_id
 
