@@ -12,7 +12,9 @@ from identity_server.homeserver.push import store as push
 from identity_server.homeserver.push.ruleset import Customised
 from identity_server.homeserver.streams import Streams
 from identity_server.homeserver.timeline import store
+from identity_server.homeserver.timeline.timeline import Timeline
 
+TOMBSTONE = ("m.room.tombstone", "")
 _DIRECT = "m.direct"
 _OWN = ("override", "underride")
 
@@ -24,8 +26,16 @@ async def predecessor_of(session: AsyncSession, room_id: str) -> str | None:
     old = named.get("room_id") if isinstance(named, Mapping) else None
     if not isinstance(old, str) or "\0" in old:
         return None
-    tombstone = await store.state_event(session, old, "m.room.tombstone")
+    tombstone = await store.state_event(session, old, *TOMBSTONE)
     return old if tombstone is not None and tombstone.content.get("replacement_room") == room_id else None
+
+
+async def follow_replacement(session: AsyncSession, timeline: Timeline, old: str, new: str) -> None:
+    """Carry over what our users had set who came into the new room before the old one said that it is replaced."""
+    if "\0" in new or await predecessor_of(session, new) != old:
+        return
+    for user_id in sorted(await store.local_joined_users(session, new, timeline.server_name)):
+        await carry_over(session, timeline.streams, user_id, old, new)
 
 
 async def carry_over(session: AsyncSession, streams: Streams, user_id: str, old: str, new: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.access.current import Requester
+from identity_server.homeserver.rooms.carry_over import TOMBSTONE, follow_replacement
 from identity_server.homeserver.rooms.checks import check_content, check_creators, check_relation
 from identity_server.homeserver.timeline.build import Draft
 from identity_server.homeserver.timeline.redactions import REDACTION
@@ -76,7 +77,10 @@ async def send_state(
     room = await lock_room(session, room_id)
     check_content(draft, timeline.server_name, room.version)
     await check_creators(session, draft)
-    return (await send_event(session, timeline, draft, now_ms=now_ms)).event_id
+    event_id = (await send_event(session, timeline, draft, now_ms=now_ms)).event_id
+    if key == TOMBSTONE:
+        await follow_replacement(session, timeline, room_id, content["replacement_room"])
+    return event_id
 
 
 def _sent_by(user: Requester, transaction_id: str | None) -> tuple[str, str] | None:

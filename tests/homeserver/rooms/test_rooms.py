@@ -361,6 +361,13 @@ async def test_what_a_user_has_set_for_a_room_goes_along_when_it_is_replaced(ali
     rules = (await bob.do("GET", "/pushrules/"))["global"]
     assert [rule["rule_id"] for rule in rules["room"]] == [old, new]
     assert (await bob.do("GET", f"/pushrules/global/override/{new}"))["conditions"] == [{**about, "pattern": new}]
+    # So it is where a client makes the new room itself, and only then closes the old one.
+    await alice.do("PUT", f"/pushrules/global/room/{new}", {"actions": []})
+    newest = await alice.create_room(creation_content={"predecessor": {"room_id": new}})
+    for replacement in ("!\0:hs.test", newest):
+        await alice.put_state(new, "m.room.tombstone", {"body": "gone", "replacement_room": replacement})
+    rules = (await alice.do("GET", "/pushrules/"))["global"]
+    assert [rule["rule_id"] for rule in rules["room"]] == [new, newest]
 
 
 async def test_who_wants_no_invitations_gets_none(alice: Person, bob: Person) -> None:
