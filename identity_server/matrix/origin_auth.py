@@ -34,6 +34,10 @@ class NotAuthentic(Exception):
     """It is not proven that the server which the request names has sent it to us."""
 
 
+class NoServerName(NotAuthentic):
+    """What the request names as its origin cannot be a server."""
+
+
 @dataclass(frozen=True)
 class Credentials:
     """What the header says; nothing of it is proven."""
@@ -101,7 +105,7 @@ async def verify_request(
     try:
         split_server_name(credentials.origin)
     except ValueError as error:
-        raise NotAuthentic("the origin is no server name") from error
+        raise NoServerName("the origin is no server name") from error
     if credentials.destination is not None and credentials.destination not in our_names:
         raise NotAuthentic("the request is meant for another server")
     if not credentials.key_id.startswith(f"{ALGORITHM}:"):

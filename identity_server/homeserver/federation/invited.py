@@ -49,9 +49,12 @@ class Invitations:
         timeline = self.receiver.timeline
         event = countersign(event, timeline.server_name, timeline.signing_key)
         async with self.receiver.database.transaction() as session:
-            if not await accounts.is_active(session, str(event.state_key)):
-                raise Forbidden("There is no such user on this server")
-            await check_invitable(session, str(event.state_key))
+            invited = str(event.state_key)
+            if not await accounts.is_active(session, invited):
+                if await accounts.is_taken(session, invited):
+                    raise Forbidden("There is no such user on this server")
+                return event  # as if there were: who is registered here is not to be found out by inviting
+            await check_invitable(session, invited)
             if await store.is_server_in_room(session, room_id, timeline.server_name):
                 # It comes to us with the room's other events, too: then the user is told.
                 await check_acl(session, room_id, origin)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from identity_server.homeserver.events.event import Event
-from identity_server.homeserver.events.format import InvalidEvent
 from identity_server.homeserver.events.reading import read_event
 from identity_server.homeserver.events.redaction import redact
 from identity_server.homeserver.federation.calls import federation_path
@@ -52,7 +51,8 @@ async def invite(receiver: Receiver, draft: Draft, *, now_ms: int) -> StoredEven
 async def _countersigned(receiver: Receiver, server_name: str, event: Event, shown: Sequence[Event]) -> Event:
     """The invitation with the signature of the invited user's server; ``shown``: what that is told of the room.
 
-    Raises ``PassedOn`` with what the other server said, ``BadGateway`` if it said nothing of use.
+    Raises ``PassedOn`` with what the other server said, ``InvalidEvent`` if that is no event, ``BadGateway`` if it
+    said nothing of use.
     """
     content = {
         "room_version": event.version.identifier,
@@ -70,7 +70,7 @@ async def _countersigned(receiver: Receiver, server_name: str, event: Event, sho
         raise passed_on(error) from error
     except Unreachable as error:
         raise BadGateway("The invited user's server cannot be reached") from error
-    except (InvalidEvent, UnknownKey, InvalidSignature) as error:
+    except (UnknownKey, InvalidSignature) as error:
         raise BadGateway("The invited user's server did not sign the invitation") from error
     return replace(event, pdu={**event.pdu, "signatures": {**event.pdu["signatures"], server_name: theirs}})
 

@@ -9,11 +9,15 @@ from identity_server.homeserver.federation.keyring import OpenKeyRing
 from identity_server.homeserver.keys import OpenServerKeys
 from identity_server.matrix.canonical_json import NotCanonical, canonical_json
 from identity_server.matrix.errors import NotJson, Unauthorized
-from identity_server.matrix.origin_auth import NO_CONTENT, NotAuthentic, verify_request
+from identity_server.matrix.origin_auth import NO_CONTENT, NoServerName, NotAuthentic, verify_request
 from identity_server.runtime.dependencies import opened
 from identity_server.runtime.requests import parse_object, request_target
 
 _MAX_HEADERS = 5
+
+
+class MalformedOrigin(Unauthorized):
+    status = 400
 
 
 class Hears(Protocol):
@@ -50,7 +54,8 @@ async def authenticate(
             raise Unauthorized("Request not authenticated: it is said to come from ourselves")
         sender.heard_from(origin)
         return origin
-    raise Unauthorized(f"Request not authenticated: {failure}")
+    refusal = MalformedOrigin if isinstance(failure, NoServerName) else Unauthorized
+    raise refusal(f"Request not authenticated: {failure}")
 
 
 Origin = Annotated[str, Depends(authenticate)]

@@ -98,7 +98,7 @@ class Peer:
             return JSONResponse(publish(self.name, [self.key], now_ms=SystemClock().now_ms()))
         asked = path.removeprefix(f"{V1}/").removeprefix("/_matrix/federation/v2/")
         self.asked.append(asked)
-        request.state.body = await request.json() if request.method == "POST" else {}
+        request.state.body = await request.json() if request.method in ("POST", "PUT") else {}
         if asked.startswith("send/"):
             self.received.append(await request.json())
             return JSONResponse({"pdus": {}})

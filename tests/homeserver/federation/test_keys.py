@@ -60,6 +60,7 @@ async def test_a_request_counts_only_if_its_server_signed_it_for_us(
     assert await answered(here.client) == (404, "M_NOT_FOUND")
     assert await answered(here.client, destination=there.name) == (401, "M_UNAUTHORIZED")
     assert await answered(here.client, origin="nobody.invalid") == (401, "M_UNAUTHORIZED")
+    assert await answered(here.client, origin="localhost:http") == (400, "M_UNAUTHORIZED")
     assert await answered(here.client, uri=f"{path}?more") == (401, "M_UNAUTHORIZED")
     assert await answered(here.client, method="PUT") == (401, "M_UNAUTHORIZED")
     assert (await here.client.get(path)).status_code == 401
