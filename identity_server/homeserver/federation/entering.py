@@ -17,6 +17,7 @@ from identity_server.homeserver.federation.outliers import check_by_auth_events,
 from identity_server.homeserver.federation.receive import Receiver
 from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.append import append
+from identity_server.homeserver.timeline.history import note_gap
 from identity_server.homeserver.timeline.room import add_room
 
 _MOST_EVENTS = 500_000
@@ -47,20 +48,25 @@ async def enter(
             raise NotEnterable(error)
         return
     entered = await _check(receiver, event, answer)
-    is_connected = await _catch_up(receiver, server_name, event)
+    was_here = await _was_here(receiver, event.room_id)
+    is_connected = was_here and await _catch_up(receiver, server_name, event)
     async with receiver.database.transaction() as session:
         await add_room(session, event.room_id, event.version, now_ms=now_ms)
         await put_judged(session, entered.judged)
         state = {key: one.event_id for key, one in entered.state.items()}
-        await append(session, receiver.timeline, event, state_before=state, anew=not is_connected)
+        position = await append(session, receiver.timeline, event, state_before=state, anew=not is_connected)
+        if was_here and not is_connected and position is not None:
+            await note_gap(session, event.room_id, position)
+
+
+async def _was_here(receiver: Receiver, room_id: str) -> bool:
+    async with receiver.database.reading() as session:
+        room = await store.find_room(session, room_id)
+    return room is not None and room.state_group is not None
 
 
 async def _catch_up(receiver: Receiver, server_name: str, event: Event) -> bool:
     """Of a room that we were in before: have what happened meanwhile, if that is not too much. Whether it is all."""
-    async with receiver.database.reading() as session:
-        room = await store.find_room(session, event.room_id)
-    if room is None or room.state_group is None:
-        return False
     gap = await collect_gap(receiver.database, receiver.fetch, server_name, event, most_seconds=_CATCHING_UP_SECONDS)
     if not gap.is_whole:
         return False

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity_server.homeserver.timeline.extremities import EDGES
 from identity_server.homeserver.timeline.models import HistoryGap
 from identity_server.homeserver.timeline.stored import COLUMNS, EVENTS, OUTLIER, StoredEvent, stored_events
-from identity_server.runtime.database import in_chunks
+from identity_server.runtime.database import in_chunks, insert_missing
 
 _GAPS = cast(Table, HistoryGap.__table__)
 
@@ -73,7 +73,7 @@ async def backward_extremities(session: AsyncSession, room_id: str, limit: int =
 
 async def note_gap(session: AsyncSession, room_id: str, position: int) -> None:
     """That what is before the event at ``position`` is not here."""
-    await session.execute(_GAPS.insert(), {"room_id": room_id, "position": position})
+    await insert_missing(session, HistoryGap, [{"room_id": room_id, "position": position}])
 
 
 async def last_gaps(session: AsyncSession, room_ids: Collection[str], upto: int) -> dict[str, int]:

@@ -2,6 +2,9 @@
 
 from urllib.parse import quote
 
+import pytest
+
+from identity_server.homeserver.federation import gap
 from tests.homeserver.federation.servers import Homeserver, Person, until
 
 PUBLIC = {"preset": "public_chat"}
@@ -60,7 +63,7 @@ async def test_an_invitation_that_is_taken_back_is_gone_there_too(here: Homeserv
 
 
 async def test_who_left_or_was_thrown_out_hears_no_more_and_hears_again_after_coming_back(
-    here: Homeserver, there: Homeserver
+    here: Homeserver, there: Homeserver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice, bob = await people(here, there)
     room_id = await alice.creates(**PUBLIC)
@@ -83,6 +86,16 @@ async def test_who_left_or_was_thrown_out_hears_no_more_and_hears_again_after_co
     await bob.joins(room_id, here.name)
     assert await bob.state(room_id) == await alice.state(room_id)
     assert "unheard" in await bob.texts(room_id)
+
+    # If too much happened meanwhile, what he is told begins where he comes back.
+    monkeypatch.setattr(gap, "_MOST_ROUNDS", 0)
+    await bob.leaves(room_id)
+    await until(lambda: _is_in_state(alice, room_id, bob, "leave"))
+    await alice.says(room_id, "too much")
+    await bob.joins(room_id, here.name)
+    timeline = (await bob.ok("GET", "/sync", timeout=0))["rooms"]["join"][room_id]["timeline"]
+    assert [(event["type"], event.get("state_key")) for event in timeline["events"]] == [("m.room.member", bob.user_id)]
+    assert timeline["limited"] is True
 
 
 async def test_knocking_on_a_room_elsewhere_and_being_let_in(here: Homeserver, there: Homeserver) -> None:
