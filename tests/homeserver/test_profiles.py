@@ -160,6 +160,26 @@ async def test_a_deactivated_account_leaves_everything(client: AsyncClient, pers
     assert outcome(taken) == (400, "M_USER_IN_USE")
 
 
+async def test_who_comes_later_does_not_read_what_the_erased_wrote(client: AsyncClient, person: Any) -> None:
+    alice, bob, carol = await person("alice"), await person("bob"), await person("carol")
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id)
+    said = await alice.say(room_id, "hello")
+    await bob.say(room_id, "good-bye")
+    await alice.do("POST", "/account/deactivate", {"auth": password(), "erase": True})
+    await carol.join(room_id)
+
+    async def read(reader: Person) -> list[Any]:
+        chunk = (await reader.messages(room_id, limit=50))["chunk"]
+        told = await reader.do("GET", "/sync", timeout=0)
+        timeline = told["rooms"]["join"][room_id]["timeline"]["events"]
+        events = (*chunk[::-1], *timeline, await reader.event(room_id, said))
+        return [one["content"].get("body") for one in events if one["type"] == "m.room.message"]
+
+    assert await read(bob) == ["hello", "good-bye", "hello", "good-bye", "hello"]
+    assert await read(carol) == [None, "good-bye", None, "good-bye", None]
+
+
 async def test_ending_an_account_needs_its_token(client: AsyncClient) -> None:
     assert outcome(await client.post(f"{V3}/account/deactivate", json={})) == (401, "M_MISSING_TOKEN")
 

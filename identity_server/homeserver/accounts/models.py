@@ -13,6 +13,8 @@ class Account(Table):
     password_hash: Mapped[str]
     created_ts: Mapped[int]
     deactivated_ts: Mapped[int | None] = mapped_column(default=None)
+    erased_ts: Mapped[int | None] = mapped_column(default=None)
+    """When its owner, going, asked that what they wrote be shown to nobody new."""
 
 
 class AccountThreepid(Table):

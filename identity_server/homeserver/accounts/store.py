@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import orjson
 from sqlalchemy import delete, select, update
@@ -53,10 +53,19 @@ async def set_password_hash(session: AsyncSession, user_id: str, hashed: str) ->
     await session.execute(update(Account).where(Account.user_id == user_id).values(password_hash=hashed))
 
 
-async def deactivate(session: AsyncSession, user_id: str, *, now_ms: int) -> None:
+async def deactivate(session: AsyncSession, user_id: str, *, erase: bool, now_ms: int) -> None:
     """No password matches it any more, and its user ID stays taken."""
-    this = Account.user_id == user_id
-    await session.execute(update(Account).where(this).values(password_hash="", deactivated_ts=now_ms))
+    values = {"password_hash": "", "deactivated_ts": now_ms, "erased_ts": now_ms if erase else None}
+    await session.execute(update(Account).where(Account.user_id == user_id).values(values))
+
+
+async def erased_users(session: AsyncSession, user_ids: Collection[str]) -> set[str]:
+    """Those of ``user_ids`` who, when they went, asked to be erased."""
+    found: set[str] = set()
+    for chunk in in_chunks(sorted(user_ids)):
+        erased = Account.user_id.in_(chunk) & Account.erased_ts.is_not(None)
+        found.update(await session.scalars(select(Account.user_id).where(erased)))
+    return found
 
 
 # 3PIDs

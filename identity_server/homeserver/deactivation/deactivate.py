@@ -57,7 +57,7 @@ class Deactivation:
         return result
 
     async def _end(self, session: AsyncSession, user_id: str, *, erase: bool, now_ms: int) -> None:
-        await accounts.deactivate(session, user_id, now_ms=now_ms)
+        await accounts.deactivate(session, user_id, erase=erase, now_ms=now_ms)
         await accounts.remove_threepids(session, user_id)
         await threepids.forget_all(session, user_id)
         await forget_account(session, user_id)

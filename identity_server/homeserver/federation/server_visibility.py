@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity_server.homeserver.events.event import Event, StateMap
 from identity_server.homeserver.events.redaction import redact_event
 from identity_server.homeserver.timeline import store
+from identity_server.homeserver.timeline.erasure import erased_senders
 from identity_server.homeserver.timeline.state import StateGroups
 from identity_server.homeserver.timeline.stored import EVENTS, StoredEvent
 from identity_server.homeserver.timeline.visibility import HISTORY_VISIBILITY, visibility_of
@@ -21,15 +22,20 @@ _OPEN = ("shared", "world_readable")
 async def as_seen_by(
     session: AsyncSession, groups: StateGroups, server_name: str, events: Sequence[StoredEvent]
 ) -> list[Event]:
-    """``events`` as ``server_name`` may see them: those that its users may not see are redacted.
+    """``events`` as ``server_name`` may see them: those that its users may not see, and those of erased users, are
+    redacted.
 
     They stay in the graph, which would have holes otherwise.
     """
     rules = await _visibilities(session, groups, events)
+    erased = await erased_senders(session, events)
     seen: list[Event] = []
     allowed: dict[int, bool] = {}
     for stored in events:
         group = stored.state_group
+        if stored.event.sender in erased:
+            seen.append(redact_event(stored.event))
+            continue
         if stored.event.sender_server == server_name or group is None or rules[group] in _OPEN:
             seen.append(stored.event)
             continue

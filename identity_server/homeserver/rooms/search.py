@@ -154,7 +154,8 @@ async def _matching(
         for room_id, events in by_room.items()
         for stored in await visible_events(session, timeline.groups, room_id, events, user_id)
     ]
-    ranked = [(stored, criteria.rank(stored.event)) for stored in seen]
+    # Once more: of what the erased wrote only the redacted copy counts.
+    ranked = [(stored, rank) for stored in seen if (rank := criteria.rank(stored.event)) > 0]
     ranked.sort(key=lambda found: found[0].event.origin_server_ts, reverse=True)
     if criteria.by_rank:
         ranked.sort(key=lambda found: found[1], reverse=True)
@@ -173,7 +174,8 @@ async def _results(
     shown = await shown_events(session, [stored for stored, _ in chosen], viewer=viewer, now_ms=now_ms)
     results = []
     for (stored, rank), event in zip(chosen, shown, strict=True):
-        result: dict[str, Any] = {"rank": rank, "result": event}
+        # Of all answers, clients look in this one for the sender by its oldest name.
+        result: dict[str, Any] = {"rank": rank, "result": {**event, "user_id": stored.event.sender}}
         if criteria.context is not None:
             result["context"] = await _context(session, timeline, criteria, stored, viewer=viewer, now_ms=now_ms)
         results.append(result)

@@ -140,12 +140,12 @@ class Reader:
         if not any(doubtful.values()):
             return wanted
         visible = await visible_by_room(session, self.groups, doubtful, self.user_id)
-        seen = {stored.event_id for of_room in visible.values() for stored in of_room}
+        seen = {stored.event_id: stored for of_room in visible.values() for stored in of_room}
         hidden = {stored.event_id for of_room in doubtful.values() for stored in of_room if stored.event_id not in seen}
         own = ("m.room.member", self.user_id)
         return {
             room_id: [
-                stored
+                seen.get(stored.event_id, stored)
                 for stored in of_room
                 if stored.event_id not in hidden or (stored.event.type, stored.event.state_key) == own
             ]

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import Event, StateKey, member
 from identity_server.homeserver.timeline import store
+from identity_server.homeserver.timeline.erasure import without_erased
 from identity_server.homeserver.timeline.room import ROOMS
 from identity_server.homeserver.timeline.state import StateGroups
 from identity_server.homeserver.timeline.store import HISTORY, JOIN
@@ -90,7 +91,8 @@ async def _visible(
     rules, memberships = courses[HISTORY_VISIBILITY], courses[own]
     joins = [at for at, event in zip(memberships.positions, memberships.events, strict=True) if _is(event, JOIN)]
     last_join = joins[-1] if joins else None
-    seen = []
+    seen: list[tuple[StoredEvent, str]] = []
+    absent: dict[str, StoredEvent] = {}
     for stored in events:
         position = stored.position
         if position is None:
@@ -106,6 +108,11 @@ async def _visible(
         joins_later = last_join is not None and last_join >= position
         if any(_may_see(visibility_of(rule), membership, joins_later) for rule, membership in points):
             seen.append((stored, (after and after.membership) or "leave"))
+            if not any(_is(membership, JOIN) for _, membership in points):
+                absent[stored.event_id] = stored
+    if absent:
+        shown = {stored.event_id: stored for stored in await without_erased(session, list(absent.values()))}
+        return [(shown.get(stored.event_id, stored), membership) for stored, membership in seen]
     return seen
 
 

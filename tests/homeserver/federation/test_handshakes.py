@@ -210,3 +210,10 @@ async def test_history_that_was_not_meant_for_a_server_is_redacted_for_it(peer: 
     assert contents[shown]["body"] == "shown"
     assert contents[hidden] == {}
     assert room.room_id == room_id
+
+    bob = await alice.server.person("bob")
+    await bob.joins(room_id)
+    password = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "alice"}, "password": "x"}
+    await alice.ok("POST", "/account/deactivate", {"auth": password, "erase": True})
+    erased = (await peer.ask("GET", f"{V1}/event/{quote(shown)}")).json()
+    assert erased["pdus"][0]["content"] == {}
