@@ -33,13 +33,13 @@ async def joined_rooms(look: Look, account_data: Mapping[str, list[dict[str, Any
     told = {**known.told, **anew.told}
     summaries = {**known.summaries, **anew.summaries}
     receipts, typing = await receipt_events(look), typing_events(look)
-    news = {room_id for room_id, of_room in told.items() if of_room.state or of_room.section.events}
-    news |= {room_id for room_id, of_room in told.items() if of_room.section.limited}
-    news |= {*look.anew, *receipts, *typing} | (account_data.keys() & look.rooms.joined.keys())
+    state = await _state(look, told)
+    # What the filter keeps from the client is no news.
+    news = {room_id for room_id, of_room in told.items() if of_room.section.events or of_room.section.limited}
+    news |= {*state, *look.anew, *receipts, *typing} | (account_data.keys() & look.rooms.joined.keys())
     if not news:
         return Joined({}, known.moved)
     unread = await _unread(look, news, known.recent)
-    state = await _state(look, told)
     timelines = await look.show.timelines(
         look.session, {room_id: of_room.section.events for room_id, of_room in told.items()}, look.rooms.joined
     )

@@ -49,7 +49,9 @@ async def read_known(look: Look) -> Known:
         for room_id in sections.keys() | changes.keys()
     }
     moved = {change.state_key for of_room in changes.values() for change in of_room if change.type == MEMBER}
-    altered = sorted(room_id for room_id, of_room in told.items() if of_room.members_changed)
+    # Whom the filter keeps from the client may have come or gone without any news for it.
+    hidden = not look.request.wanted.state.admits_type(MEMBER)
+    altered = sorted(room_id for room_id, of_room in told.items() if of_room.members_changed or hidden)
     summaries = await summaries_of(look.session, look.parts.member_counts, altered, look.request.user_id)
     if look.request.wanted.lazy:
         for room_id, of_room in told.items():

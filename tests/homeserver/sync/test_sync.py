@@ -272,6 +272,15 @@ async def test_filters_choose_rooms_types_senders_and_fields(alice: Person, bob:
     assert kept["event_fields"] == ["content.body"]
     room = await Syncing(alice, filter=filter_id).room(tea)
     assert room["timeline"]["events"] == [{"content": {"body": "from alice"}}]
+    topics = Syncing(alice, filter={"room": {"timeline": {"types": []}, "state": {"types": ["m.room.topic"]}}})
+    await topics.sync()
+    await bob.say(tea, "what the filter keeps back is no news")
+    await bob.do("POST", f"/rooms/{tea}/leave", {})
+    assert "rooms" not in await topics.sync()
+    await alice.put_state(tea, "m.room.topic", {"topic": "Oolong"})
+    room = await topics.room(tea)
+    assert types(room["state"]["events"]) == ["m.room.topic"]
+    assert room["summary"]["m.joined_member_count"] == 1
 
 
 async def test_bad_requests_are_refused(alice: Person, bob: Person) -> None:
