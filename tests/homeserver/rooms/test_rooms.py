@@ -439,6 +439,7 @@ async def test_people_find_what_was_said(alice: Person, bob: Person) -> None:
 
     found = await search(alice, "martians", order_by="recent", keys=["content.body"])
     assert bodies([hit["result"] for hit in found["results"]]) == ["more martians", "Of martians and men"]
+    assert found["results"][0]["result"]["user_id"] == alice.user_id
     assert (await search(bob, "MARTIANS", keys=["content.body"]))["count"] == 1
     assert (await search(bob, "martians"))["count"] == 2
     assert (await search(bob, "äö_X"))["count"] == 1
