@@ -197,6 +197,16 @@ async def current_ids(
     return found
 
 
+async def current_among(session: AsyncSession, room_ids: Collection[str], event_ids: Collection[str]) -> set[str]:
+    """Those of ``event_ids`` that the rooms' current states hold."""
+    held: set[str] = set()
+    for rooms in in_chunks(sorted(room_ids), _ROOMS_AT_ONCE):
+        for ids in in_chunks(sorted(event_ids)):
+            statement = select(CURRENT.c.event_id).where(CURRENT.c.room_id.in_(rooms), CURRENT.c.event_id.in_(ids))
+            held.update(await session.scalars(statement))
+    return held
+
+
 async def current_members(session: AsyncSession, user_ids: Mapping[str, Collection[str]]) -> dict[str, dict[str, str]]:
     """The event IDs of the memberships that the current states hold of ``user_ids`` (by room), by room and user."""
     found: dict[str, dict[str, str]] = {}

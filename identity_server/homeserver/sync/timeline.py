@@ -142,6 +142,12 @@ class Reader:
         visible = await visible_by_room(session, self.groups, doubtful, self.user_id)
         seen = {stored.event_id: stored for of_room in visible.values() for stored in of_room}
         hidden = {stored.event_id for of_room in doubtful.values() for stored in of_room if stored.event_id not in seen}
+        if hidden:
+            # Who is in the room is told its state in any case. Where that is recent, clients look for it here.
+            rooms = doubtful.keys() & joined.keys()
+            states = (stored for room_id in rooms for stored in doubtful[room_id] if stored.event.is_state)
+            told = hidden.intersection(stored.event_id for stored in states)
+            hidden -= await store.current_among(session, rooms, told)
         own = ("m.room.member", self.user_id)
         return {
             room_id: [

@@ -131,7 +131,18 @@ async def test_who_joins_sees_nothing_from_before_where_history_is_hidden(alice:
     await alice.say(room_id, "before")
     await bob.join(room_id)
     await alice.say(room_id, "after")
-    assert bodies(await Syncing(bob).room(room_id)) == ["after"]
+    client = Syncing(bob)
+    assert bodies(await client.room(room_id)) == ["after"]
+    await bob.do("POST", f"/rooms/{room_id}/leave", {})
+    await alice.put_state(room_id, "m.room.topic", {"topic": "overhauled"})
+    await alice.say(room_id, "unheard")
+    await alice.put_state(room_id, "m.room.topic", {"topic": "holds still"})
+    await bob.join(room_id)
+    # What holds is told in any case, and shown where it happened.
+    room = await client.room(room_id)
+    topics = [event["content"] for event in room["timeline"]["events"] if event["type"] == "m.room.topic"]
+    assert topics == [{"topic": "holds still"}]
+    assert bodies(room) == ["after"]
 
 
 async def test_who_is_removed_is_told_so_and_nothing_after(alice: Person, bob: Person) -> None:
