@@ -18,7 +18,9 @@ from identity_server.runtime.database import Database, in_chunks
 
 _MOST_EVENTS = 1_000
 _AT_ONCE = 100
-_MOST_ROUNDS = 100
+# Who tells so few at once, though not all, has told what there is to tell.
+_FEWEST = 10
+_MOST_ROUNDS = 10
 _MOST_ENDS = 20
 _MOST_SECONDS = 60
 
@@ -66,11 +68,12 @@ async def collect_gap(
         if not asks or len(collected) >= _MOST_EVENTS or is_late:
             break
         try:
-            found = await asks[0](fetch, server_name, event, collected, unknown, ends, min_depth)
+            found = await asks[0](fetch, server_name, event, collected, unknown, ends)
         except (Unreachable, Refused) as error:
             if patient and is_passing(error):
                 raise NotNow("What came before the event could not be had") from error
-            found = {}
+            asks.pop(0)  # but there is another way
+            continue
         told.update(found)
         new = {
             event_id: one
@@ -78,8 +81,8 @@ async def collect_gap(
             if event_id not in collected and one.depth >= min_depth and event_id != event.event_id
         }
         new = await _without_known(database, new)
-        if not new:
-            asks.pop(0)  # this way leads no further
+        if len(found) < _FEWEST or not new:
+            asks.clear()
         collected.update(new)
     untold = await _unknown_parents(database, [event], collected) - told
     return Gap(collected, is_whole=False, is_told=not untold)
@@ -92,7 +95,6 @@ async def _missing_events(
     collected: Mapping[str, Event],
     unknown: Collection[str],
     ends: Collection[str],
-    min_depth: int,
 ) -> dict[str, Event]:
     before = set(unknown)
     latest = [one.event_id for one in (event, *collected.values()) if not before.isdisjoint(one.prev_events)]
@@ -103,7 +105,7 @@ async def _missing_events(
         latest=latest[:_MOST_ENDS],
         earliest=ends,
         limit=_AT_ONCE,
-        min_depth=min_depth,
+        min_depth=0,  # that a parent is from before our time is to be seen
     )
 
 
@@ -114,7 +116,6 @@ async def _backfill(
     _collected: Mapping[str, Event],
     unknown: Collection[str],
     _ends: Collection[str],
-    _min_depth: int,
 ) -> dict[str, Event]:
     return await fetch.backfill(server_name, event.room_id, event.version, sorted(unknown)[:_MOST_ENDS], limit=_AT_ONCE)
 

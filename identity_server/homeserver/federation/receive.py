@@ -137,9 +137,12 @@ class Receiver:
         gaps = self._gaps.setdefault(origin, asyncio.Semaphore(_GAPS_AT_ONCE))
         async with gaps:
             try:
-                await self.have_auth_events(origin, event)
-                if (refused := await self._rejected_at_once(event)) is not None:
-                    return refused
+                if await self._has_auth_events(origin, event):
+                    judged: dict[str, str | None] = {}
+                    if not await self._append_those_ready([event], judged, relayed):
+                        return judged[event.event_id]
+                    if (refused := await self._rejected_at_once(event)) is not None:
+                        return refused
                 gap = await collect_gap(self.database, self.fetch, origin, event, patient=patient)
                 if not gap.is_told:
                     # It might become the only end of the room, and its state be whatever its server says it was.
@@ -147,16 +150,17 @@ class Receiver:
                 for earlier in in_order(gap.events):
                     with contextlib.suppress(Dropped):  # the next may do without
                         await self._take_upon_told_state(origin, earlier)
-                return await self._take_upon_told_state(origin, event, relayed)
+                return await self._take_upon_told_state(origin, event, relayed, besides=gap.events)
             except NotNow as error:
                 return Passing(error) if patient else str(error)
             except Dropped as error:
                 return str(error)
 
-    async def _take_upon_told_state(self, origin: str, event: Event, relayed: bool = False) -> str | None:
-        """Take the event even if we do not know its parents: then by the state that others say was after them.
-
-        Raises ``Dropped``.
+    async def _take_upon_told_state(
+        self, origin: str, event: Event, relayed: bool = False, *, besides: Container[str] = ()
+    ) -> str | None:
+        """Take the event even if we do not know its parents: then by the state that others say was after them, but for
+        those ``besides`` it. Raises ``Dropped``.
         """
         ends = Ends()
         for _ in range(2):
@@ -164,12 +168,23 @@ class Receiver:
                 async with self.database.transaction() as session:
                     return await place(session, self.timeline, event, ends, relayed=relayed)
             except MissingAncestors:
+                # In this order: the state often brings them along.
+                await self.learn_states(origin, event, ends, besides=besides)
                 await self.have_auth_events(origin, event)
-                await self.learn_states(origin, event, ends)
             except (MatrixError, SQLAlchemyError) as error:
                 log.warning("event could not be taken", exc_info=error)
                 break
         return "The event could not be taken"
+
+    async def _has_auth_events(self, origin: str, event: Event) -> bool:
+        """If not, they may be among what came before the event. Raises ``NotNow``."""
+        try:
+            await self.have_auth_events(origin, event)
+        except NotNow:
+            raise
+        except Dropped:
+            return False
+        return True
 
     async def have_auth_events(self, origin: str, event: Event) -> None:
         """Raises ``Dropped`` if they are not to be had."""

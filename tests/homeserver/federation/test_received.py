@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from identity_server.homeserver.events.event import Event
 from identity_server.homeserver.timeline import store
 from tests.homeserver.federation.peer import Peer, open_peer, redacted
 from tests.homeserver.federation.servers import Authority, Homeserver, Json, Person
@@ -143,6 +144,63 @@ async def test_a_slash_behind_a_path_is_no_other_path(peer: Peer, alice: Person)
     assert room.state["m.room.create", ""].event_id in answer.json()["pdu_ids"]
     answer = await peer.ask("POST", f"/_matrix/federation/v1/get_missing_events/{quote(room_id)}/", {})
     assert answer.json() == {"events": []}
+
+
+async def test_what_an_event_rests_on_may_come_with_its_past(peer: Peer, alice: Person) -> None:
+    room_id = await alice.creates(preset="public_chat", room_version="11")
+    room = await peer.joins(room_id)
+    keys = [
+        ("m.room.create", ""),
+        ("m.room.power_levels", ""),
+        ("m.room.join_rules", ""),
+        ("m.room.member", peer.mallory),
+    ]
+
+    def renamed(name: str) -> Event:
+        return room.then(
+            "m.room.member",
+            {"membership": "join", "displayname": name},
+            state_key=peer.mallory,
+            auth_events=[room.state[key].event_id for key in keys],
+        )
+
+    past = [renamed(f"M{number}") for number in range(12)]
+    event = room.then(content={"body": "after all"})
+    peer.answers["get_missing_events"] = lambda _request: {"events": [one.pdu for one in past]}
+    assert await peer.send(event.pdu) == {event.event_id: {}}
+    # One name in the middle is lost. So those after it cannot be had, and the state that rests on them is not taken.
+    before = dict(room.state)
+    lost = [renamed(name) for name in ("A", "B", "C")]
+    told, last = room.then(content={"body": "told"}), room.then(content={"body": "last"})
+    peer.answers["get_missing_events"] = lambda _request: {"events": [told.pdu]}
+    peer.answers["state_ids"] = lambda _request: {
+        "pdu_ids": [one.event_id for one in {**before, lost[2].key: lost[2]}.values()],
+        "auth_chain_ids": [one.event_id for one in [*before.values(), *lost]],
+    }
+    for one in (lost[0], lost[2]):
+        peer.answers[f"event/{one.event_id}"] = lambda _request, pdu=one.pdu: {"pdus": [pdu]}
+    peer.asked.clear()
+    assert "error" in (await peer.send(last.pdu))[last.event_id]
+    # Who tells little has told all; and of the event that it sent itself it is not asked for the state.
+    assert [sum(asked.startswith(way) for asked in peer.asked) for way in ("get_missing", "backfill", "state")] == [
+        1,
+        0,
+        1,
+    ]
+    assert (await alice.state(room_id))["m.room.member", peer.mallory] == past[-1].event_id
+
+
+async def test_what_is_rejected_for_its_auth_events_leaves_no_gap(peer: Peer, alice: Person) -> None:
+    room_id = await alice.creates(preset="public_chat", room_version="11")
+    room = await peer.joins(room_id)
+    refused = room.event("m.room.name", {"name": "Mine"}, state_key="")
+    resting = room.then(auth_events=[*room.last.auth_events, room.last.event_id, refused.event_id])
+    after = room.then(content={"body": "after"})
+    chain = [*room.state.values(), refused]
+    peer.answers["event_auth"] = lambda _request: {"auth_chain": [one.pdu for one in chain]}
+    assert await peer.send(resting.pdu, after.pdu) == {resting.event_id: {}, after.event_id: {}}
+    assert not any(asked.startswith("get_missing_events") for asked in peer.asked)
+    assert await alice.texts(room_id) == ["after"]
 
 
 async def test_a_room_keeps_servers_out_by_its_list(alice: Person, here: Homeserver, authority: Authority) -> None:
