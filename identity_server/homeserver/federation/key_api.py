@@ -2,13 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from identity_server.homeserver.federation.keyring import OpenKeyRing
 from identity_server.homeserver.federation.notary import Criteria, attested
 from identity_server.homeserver.keys import OpenServerKeys
-from identity_server.matrix.canonical_json import LARGEST_INTEGER
+from identity_server.matrix.canonical_json import LARGEST_INTEGER, canonical_json
 from identity_server.matrix.server_keys import publish
 from identity_server.runtime.dependencies import Limits, Now, OpenDatabase, Source
 from identity_server.runtime.requests import Body, JsonRoute
@@ -28,9 +28,11 @@ class KeyQuery(Body):
 
 @router.get("/server")
 @router.get("/server/{key_id}", deprecated=True)
-async def get_server_keys(keys: OpenServerKeys, now_ms: Now) -> dict[str, Any]:
+async def get_server_keys(keys: OpenServerKeys, now_ms: Now) -> Response:
     # All keys whichever is asked for, as the specification has it since the parameter is deprecated.
-    return publish(keys.server_name, keys.keys, keys.old_keys, now_ms=now_ms)
+    published = publish(keys.server_name, keys.keys, keys.old_keys, now_ms=now_ms)
+    # In the form that was signed: some check the signature without bringing it into that form themselves.
+    return Response(canonical_json(published), media_type="application/json")
 
 
 @router.get("/query/{server_name}")
@@ -47,7 +49,7 @@ async def query_server(
     key_id: str | None = None,
 ) -> dict[str, Any]:
     await limits.hit("key_query_per_source", source)
-    criteria = Criteria(frozenset([key_id] if key_id else []), minimum_valid_until_ts or now_ms)
+    criteria = Criteria(frozenset([key_id] if key_id else []), _least(minimum_valid_until_ts, now_ms))
     return await attested(database, key_ring, keys, {server_name: criteria}, now_ms=now_ms)
 
 
@@ -64,8 +66,14 @@ async def query_servers(
     await limits.hit("key_query_per_source", source)
     wanted = {
         server_name: Criteria(
-            frozenset(by_key), max((one.minimum_valid_until_ts or now_ms for one in by_key.values()), default=now_ms)
+            frozenset(by_key),
+            max((_least(one.minimum_valid_until_ts, now_ms) for one in by_key.values()), default=now_ms),
         )
         for server_name, by_key in body.server_keys.items()
     }
     return await attested(database, key_ring, keys, wanted, now_ms=now_ms)
+
+
+def _least(minimum_valid_until_ts: int | None, now_ms: int) -> int:
+    # "If not supplied, the notary server MUST use the current time."
+    return now_ms if minimum_valid_until_ts is None else minimum_valid_until_ts
