@@ -37,8 +37,9 @@ async def test_one_finds_whom_one_can_meet(client: AsyncClient, register: Regist
     await alice.do("POST", f"/rooms/{private}/leave", {})
     assert await found(alice, "bob") == []
 
+    assert await found(bob, "bob") == []
     public = await bob.create_room(preset="public_chat")
-    assert await found(carol, "bob") == ["@bob"]
+    assert await found(carol, "bob") == await found(bob, "bob") == ["@bob"]
     await bob.put_state(public, "m.room.join_rules", {"join_rule": "invite"})
     assert await found(carol, "bob") == []
     await bob.put_state(public, "m.room.history_visibility", {"history_visibility": "world_readable"})

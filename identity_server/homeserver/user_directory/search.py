@@ -34,7 +34,7 @@ class Found:
 async def search(
     session: AsyncSession, user_id: str, term: str, limit: int, *, server_name: str
 ) -> tuple[list[Found], bool]:
-    """Up to ``limit`` users, the best first, and whether there were more. One does not find oneself."""
+    """Up to ``limit`` users, the best first, and whether there were more. Of oneself one finds what anybody would."""
     words = term.casefold().split()
     if not words or limit < 1:
         return [], False
@@ -84,7 +84,7 @@ async def _others(session: AsyncSession, user_id: str, words: list[str], server_
 
 
 def _visible(user_id: str, statement: Select[Any]) -> Select[Any]:
-    """Joined members of the rooms that the user is in, and of those that anybody may join or read."""
+    """Other members of the rooms that the user is in, and all of those that anybody may join or read."""
     mine = MEMBERSHIPS.alias()
     shared = select(mine.c.room_id).where(mine.c.user_id == user_id, mine.c.membership == JOIN)
     open_to_all = or_(
@@ -102,8 +102,10 @@ def _visible(user_id: str, statement: Select[Any]) -> Select[Any]:
     )
     return statement.where(
         MEMBERSHIPS.c.membership == JOIN,
-        MEMBERSHIPS.c.user_id != user_id,
-        or_(MEMBERSHIPS.c.room_id.in_(shared), MEMBERSHIPS.c.room_id.in_(public)),
+        or_(
+            and_(MEMBERSHIPS.c.user_id != user_id, MEMBERSHIPS.c.room_id.in_(shared)),
+            MEMBERSHIPS.c.room_id.in_(public),
+        ),
     )
 
 
