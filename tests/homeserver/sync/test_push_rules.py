@@ -92,6 +92,9 @@ async def test_rules_that_cannot_be_are_refused(alice: Person) -> None:
     assert (await alice.ask("PUT", f"{RULES}/override/unknown/enabled", {"enabled": True})).status_code == 404
     assert (await alice.ask("GET", f"{RULES}/override/unknown")).status_code == 404
     assert (await alice.ask("GET", f"{RULES}/override/unknown/actions")).status_code == 404
+    # One for an alias matches nothing, but can be.
+    await alice.do("PUT", f"{RULES}/room/%23tea:hs.test", notify)
+    assert (await alice.do("GET", f"{RULES}/room/%23tea:hs.test"))["rule_id"] == "#tea:hs.test"
 
 
 async def test_pushers_are_set_and_taken_away(alice: Person, bob: Person) -> None:
