@@ -159,14 +159,15 @@ def _for_later(opened: State) -> State:
     tasks = Tasks(database, clock, handlers)
     spreading = Spreading(database, timeline, clock)
     deactivation = Deactivation(database, opened["members"], opened["unbinder"], opened["device_watchers"], tasks)
+    taking_up = TakingUp(database, timeline, opened["federation_calls"], http, clock)
     handlers |= {
-        TAKE_UP: TakingUp(database, timeline, opened["federation_calls"], http, clock).run,
+        TAKE_UP: taking_up.run,
         UNBIND: opened["unbinder"].run,
         SPREAD: spreading.run,
         PUSH: Gateways(database, http, clock).run,
         LEAVE: deactivation.run,
     }
-    return {"tasks": tasks, "spreading": spreading, "deactivation": deactivation}
+    return {"tasks": tasks, "spreading": spreading, "deactivation": deactivation, "taking_up": taking_up}
 
 
 def _loops(opened: State) -> Iterator[Loop]:

@@ -1,5 +1,6 @@
 """The homeserver and the identity server, each reached by the other as over the network, without one."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -53,6 +54,8 @@ class OneHomeserver:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
+        self.was_told = asyncio.Event()
+        """That somebody has bound an address, and has answered."""
 
     async def userinfo(self, server_name: str, openid_token: str) -> str:
         url = "/_matrix/federation/v1/openid/userinfo"
@@ -64,6 +67,7 @@ class OneHomeserver:
     async def onbind(self, server_name: str, body: dict[str, Any]) -> None:
         answer = await self._client.put("/_matrix/federation/v1/3pid/onbind", json=body)
         assert answer.status_code == 200, answer.text
+        self.was_told.set()
 
     async def server_keys(self, server_name: str) -> Any:
         return (await self._client.get("/_matrix/key/v2/server")).json()
@@ -71,12 +75,18 @@ class OneHomeserver:
 
 class Both:
     def __init__(
-        self, client: AsyncClient, state: dict[str, Any], identity: IdentityServer, http: InProcessHttp
+        self,
+        client: AsyncClient,
+        state: dict[str, Any],
+        identity: IdentityServer,
+        http: InProcessHttp,
+        homeserver: OneHomeserver,
     ) -> None:
         self.client = client
         self.state = state
         self.identity = identity
         self.http = http
+        self.homeserver = homeserver
 
     @property
     def newest_token(self) -> str:
@@ -121,4 +131,4 @@ async def open_both(
             )
             async with serving(app) as (identity.state, identity.client):
                 http.clients["is.test"] = identity.client
-                yield Both(client, state, identity, http)
+                yield Both(client, state, identity, http, told)

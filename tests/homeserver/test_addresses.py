@@ -441,6 +441,21 @@ async def test_who_is_invited_by_address_is_invited_once_it_is_theirs(both: Both
     assert (invited["membership"], "third_party_invite" in invited) == ("invite", False)
 
 
+async def test_an_invitation_holds_once_the_homeserver_was_told_though_the_inviter_has_left(both: Both) -> None:
+    alice, bob, carol = await register(both, "alice"), await register(both, "bob"), await register(both, "carol")
+    wish = {"invite": ["@carol:hs.test"]}
+    room_id = (await both.client.post(f"{V3}/createRoom", json=wish, headers=bearing(alice))).json()["room_id"]
+    assert (await invite(both, alice, room_id, "public@example.org")).status_code == 200
+    for login, what in ((carol, "join"), (alice, "leave")):
+        answer = await both.client.post(f"{V3}/rooms/{room_id}/{what}", json={}, headers=bearing(login))
+        assert answer.status_code == 200, answer.text
+    await bind(both, bob)
+    async with asyncio.timeout(20):
+        await both.homeserver.was_told.wait()
+    joined = await both.client.post(f"{V3}/rooms/{room_id}/join", json={}, headers=bearing(bob))
+    assert joined.status_code == 200, joined.text
+
+
 async def test_nobody_is_mailed_for_whoever_may_not_invite(both: Both) -> None:
     alice, bob = await register(both, "alice"), await register(both, "bob")
     created = await both.client.post(f"{V3}/createRoom", json={}, headers=bearing(alice))

@@ -19,6 +19,9 @@ from identity_server.matrix.identifiers import domain_of
 from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.tasks import Tasks
 
+# By then the first try is over.
+_AGAIN_AFTER_MS = 10_000
+
 
 class Invite(NamedTuple):
     """``signed``: ``mxid``, ``token`` and ``signatures``, as the identity server signed them."""
@@ -37,8 +40,8 @@ async def keep_notice(
     server_name: str,
     tasks: Tasks,
     now_ms: int,
-) -> None:
-    """Remember the binding and its invitations, which are then taken up.
+) -> list[bytes]:
+    """Remember the binding and its invitations; the digests of those that are new, which are to be taken up.
 
     What is told again is kept once; what is told differently is kept beside it, since either may be true. Raises
     ``Forbidden`` if the user is not ours, and ``BadJson``.
@@ -47,9 +50,12 @@ async def keep_notice(
         raise Forbidden("The user is not a user of this homeserver")
     whose = {"user_id": user_id, "medium": threepid.medium, "address": threepid.address}
     await store.add_bindings(session, [{**whose, "told_ts": now_ms}])
+    new: list[bytes] = []
     for row in [_row(whose, invite) for invite in invites]:
         if await store.add_pending_invite(session, {**row, "told_ts": now_ms}):
-            await tasks.enqueue(session, TAKE_UP, {"digest": row["digest"].hex()}, now_ms=now_ms)
+            await tasks.enqueue(session, TAKE_UP, {"digest": row["digest"].hex()}, now_ms=now_ms + _AGAIN_AFTER_MS)
+            new.append(row["digest"])
+    return new
 
 
 def _row(whose: Mapping[str, str], invite: Invite) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 
 from identity_server.homeserver.threepids.onbind import Invite, keep_notice
+from identity_server.homeserver.threepids.take_up import OpenTakingUp
 from identity_server.matrix.errors import InvalidParam
 from identity_server.matrix.identifiers import Opaque, RoomID, Text, UserID
 from identity_server.matrix.threepid import canonical
-from identity_server.runtime.dependencies import Limits, Now, OpenSettings, OpenTasks, Source, Transaction
+from identity_server.runtime.dependencies import Limits, Now, OpenDatabase, OpenSettings, OpenTasks, Source
 from identity_server.runtime.requests import Body, JsonRoute
 
 router = APIRouter(prefix="/_matrix/federation/v1/3pid", tags=["threepids"], route_class=JsonRoute)
@@ -46,7 +47,8 @@ class BindingNotice(Body):
 @router.post("/onbind")
 async def on_bind(
     body: BindingNotice,
-    session: Transaction,
+    database: OpenDatabase,
+    taking_up: OpenTakingUp,
     settings: OpenSettings,
     tasks: OpenTasks,
     limits: Limits,
@@ -56,13 +58,18 @@ async def on_bind(
     await limits.hit("onbind_per_source", source)
     if any({invite.mxid, invite.signed.mxid} != {body.mxid} for invite in body.invites):
         raise InvalidParam("An invite is for somebody else than the user who bound the address")
-    await keep_notice(
-        session,
-        body.mxid,
-        canonical(body.medium, body.address),
-        [Invite(invite.room_id, invite.sender, invite.signed.model_dump()) for invite in body.invites],
-        server_name=settings.homeserver.name,
-        tasks=tasks,
-        now_ms=now_ms,
-    )
+    threepid = canonical(body.medium, body.address)
+    invites = [Invite(invite.room_id, invite.sender, invite.signed.model_dump()) for invite in body.invites]
+    # Kept whatever becomes of them: taking them up asks other servers, and takes transactions of its own.
+    async with database.transaction() as session:
+        new = await keep_notice(
+            session,
+            body.mxid,
+            threepid,
+            invites,
+            server_name=settings.homeserver.name,
+            tasks=tasks,
+            now_ms=now_ms,
+        )
+    await taking_up.at_once(new)
     return {}

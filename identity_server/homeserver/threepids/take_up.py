@@ -4,8 +4,11 @@ In a room that we are in, the invitation is an event that we send for the invite
 signature. Otherwise the inviter's server is asked to invite.
 """
 
+import asyncio
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,14 +23,16 @@ from identity_server.homeserver.timeline.build import Draft
 from identity_server.homeserver.timeline.send import send_event
 from identity_server.homeserver.timeline.timeline import Timeline
 from identity_server.matrix.errors import MatrixError
-from identity_server.matrix.http import Http
+from identity_server.matrix.http import Http, Unreachable
 from identity_server.matrix.identifiers import domain_of
 from identity_server.matrix.json_api import Refused
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database
+from identity_server.runtime.dependencies import opened
 from identity_server.runtime.tasks import GiveUp, Payload
 
 TAKE_UP = "third-party invite"
+_MOMENT_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,14 @@ class TakingUp:
     calls: FederationCalls
     http: Http
     clock: Clock
+
+    async def at_once(self, digests: Iterable[bytes]) -> None:
+        """What can be taken up within a moment: who bound the address may want to join right away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_MOMENT_SECONDS):
+                for digest in digests:
+                    with contextlib.suppress(GiveUp, MatrixError, Refused, Unreachable):  # the task tries again
+                        await self.run({"digest": digest.hex()})
 
     async def run(self, payload: Payload) -> None:
         digest = bytes.fromhex(payload["digest"])
@@ -85,6 +98,9 @@ class TakingUp:
         await self.calls.put(domain_of(invite.sender), path, partial)
         async with self.database.transaction() as session:
             await store.mark_taken(session, invite.digest, now_ms=self.clock.now_ms())
+
+
+OpenTakingUp = Annotated[TakingUp, opened("taking_up")]
 
 
 def _content(signed: dict[str, Any], display_name: Any) -> dict[str, Any]:
