@@ -38,11 +38,17 @@ def check_content(draft: Draft, server_name: str, version: RoomVersion) -> None:
         case "m.room.member" if content.get("membership") not in MEMBERSHIPS:
             raise BadJson("membership is one of " + ", ".join(MEMBERSHIPS))
         case "m.room.tombstone":
-            replacement = content.get("replacement_room")
-            if not isinstance(replacement, str) or replacement == draft.room_id:
+            check_replacement(draft)
+            if not isinstance(content.get("replacement_room"), str):
                 raise BadJson("replacement_room is the ID of another room")
         case "m.room.server_acl" if draft.state_key == "" and not _admits(content, server_name):
             raise InvalidParam("The access control list would shut out your own server")
+
+
+def check_replacement(draft: Draft) -> None:
+    """No room replaces itself, nor says so in a message. Raises ``BadJson``."""
+    if draft.type == "m.room.tombstone" and draft.content.get("replacement_room") == draft.room_id:
+        raise BadJson("replacement_room is the ID of another room")
 
 
 def check_power_levels(content: Mapping[str, Any], version: RoomVersion) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.access.current import Requester
 from identity_server.homeserver.rooms.carry_over import TOMBSTONE, follow_replacement
-from identity_server.homeserver.rooms.checks import check_content, check_creators, check_relation
+from identity_server.homeserver.rooms.checks import check_content, check_creators, check_relation, check_replacement
 from identity_server.homeserver.timeline.build import Draft
 from identity_server.homeserver.timeline.redactions import REDACTION
 from identity_server.homeserver.timeline.room import lock_room
@@ -25,7 +25,10 @@ async def send_message(
     *,
     now_ms: int,
 ) -> str:
-    """The event ID; the same for the same transaction ID. Raises as ``send_event``, and ``DuplicateAnnotation``."""
+    """The event ID; the same for the same transaction ID.
+
+    Raises as ``send_event``, ``BadJson`` and ``DuplicateAnnotation``.
+    """
     redacts = content.get("redacts") if event_type == REDACTION else None
     draft = Draft(
         room_id,
@@ -35,6 +38,7 @@ async def send_message(
         redacts=redacts if isinstance(redacts, str) else None,
         sent_by=_sent_by(user, transaction_id),
     )
+    check_replacement(draft)
     if "m.relates_to" in content:
         await lock_room(session, room_id)
         sent = await already_sent(session, draft)

@@ -53,8 +53,8 @@ async def upgrade_room(
     now_ms: int,
 ) -> str:
     """The ID of the room that replaces ``room_id``. Raises ``Forbidden`` and ``NotFound``."""
-    await require_joined(session, room_id, user_id)
     await lock_room(session, room_id)
+    await require_joined(session, room_id, user_id)
     state = await store.current_state(session, room_id)
     levels = PowerLevels(state.get(CREATE), state.get(POWER_LEVELS))
     if levels.of(user_id) < levels.needed_for(TOMBSTONE, is_state=True):

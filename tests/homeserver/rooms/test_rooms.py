@@ -320,6 +320,10 @@ async def test_rooms_are_upgraded_with_their_names_and_rules(alice: Person, bob:
     assert outcome(await bob.ask("POST", f"/rooms/{old}/upgrade", {"new_version": "12"})) == (403, "M_FORBIDDEN")
     unknown = await alice.ask("POST", f"/rooms/{old}/upgrade", {"new_version": "no"})
     assert outcome(unknown) == (400, "M_UNSUPPORTED_ROOM_VERSION")
+    nowhere = await alice.ask("POST", "/rooms/!nowhere:hs.test/upgrade", {"new_version": "12"})
+    assert outcome(nowhere) == (404, "M_NOT_FOUND")
+    itself = await alice.ask("PUT", f"/rooms/{old}/send/m.room.tombstone/1", {"replacement_room": old})
+    assert outcome(itself) == (400, "M_BAD_JSON")
     middle = (await alice.do("POST", f"/rooms/{old}/upgrade", {"new_version": "11"}))["replacement_room"]
     tombstone = await bob.do("GET", f"/rooms/{old}/state/m.room.tombstone?format=event")
     assert tombstone["content"]["replacement_room"] == middle
