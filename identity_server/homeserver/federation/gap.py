@@ -20,7 +20,7 @@ _MOST_EVENTS = 1_000
 _AT_ONCE = 100
 # Who tells so few at once, though not all, has told what there is to tell.
 _FEWEST = 10
-_MOST_ROUNDS = 10
+_MOST_ROUNDS = 100
 _MOST_ENDS = 20
 _MOST_SECONDS = 60
 
