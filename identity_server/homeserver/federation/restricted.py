@@ -51,9 +51,10 @@ async def _meets_a_condition(session: AsyncSession, conditions: Any, user_id: st
         room_id = condition.get("room_id") if _is_membership(condition) else None
         if not isinstance(room_id, str) or "\0" in room_id:
             continue
-        if await store.membership(session, room_id, user_id) == "join":
+        if not await store.is_server_in_room(session, room_id, server_name):
+            unknown = True  # of a room that we left we only know who was there then
+        elif await store.membership(session, room_id, user_id) == "join":
             return True
-        unknown = unknown or not await store.is_server_in_room(session, room_id, server_name)
     if unknown:
         raise UnableToAuthoriseJoin("We do not know who is in the rooms whose members may join")
     return False

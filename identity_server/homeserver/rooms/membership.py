@@ -188,9 +188,11 @@ class Members:
             raise InvalidParam("This is neither a room ID nor a room alias")
         async with self.database.reading() as session:
             row = await store.membership_row(session, room_id, user_id)
+        # Whoever names servers means these, and wants to know if they do not help.
+        guessed = [_domain(room_id)] if set(named) <= {self.timeline.server_name} else []
         if row is not None and row.membership in _WAITING:
-            named += _hints(row)
-        named.append(_domain(room_id))
+            guessed = [*_hints(row), *guessed]
+        named += guessed
         servers = [server for server in dict.fromkeys(named) if server and server != self.timeline.server_name]
         return room_id, servers[:_MOST_SERVERS]
 

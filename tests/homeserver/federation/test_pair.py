@@ -120,6 +120,12 @@ async def test_a_restricted_room_lets_in_the_members_of_another(here: Homeserver
     await bob.joins(club, here.name)
     await bob.joins(room_id, here.name)
     assert await bob.state(room_id) == await alice.state(room_id)
+    # Who is in a room that it left, a server cannot tell any more.
+    await alice.leaves(club)
+    await bob.leaves(room_id)
+    await until(lambda: _is_in_state(alice, room_id, bob, "leave"))
+    unsure = await bob.ask("POST", f"/join/{quote(room_id)}", server_name=here.name)
+    assert (unsure.status_code, unsure.json()["errcode"]) == (400, "M_UNABLE_TO_AUTHORISE_JOIN")
 
 
 async def test_what_was_said_while_a_server_was_down_arrives_when_it_is_back(
@@ -184,5 +190,7 @@ async def test_the_next_server_is_asked_if_one_cannot_help(here: Homeserver, the
     assert await bob.state(room_id) == await alice.state(room_id)
     lost = await bob.ask("POST", f"/join/{quote('!nowhere:' + here.name)}", server_name=here.name)
     assert (lost.status_code, lost.json()["errcode"]) == (404, "M_NOT_FOUND")
-    unreachable = await bob.ask("POST", f"/join/{quote('!nowhere:nobody.invalid')}", server_name="nobody.invalid")
+    other_id = await alice.creates(**PUBLIC, room_version="11")
+    unreachable = await bob.ask("POST", f"/join/{quote(other_id)}", server_name="nobody.invalid")
     assert unreachable.status_code == 502
+    await bob.joins(other_id)  # by the server that its ID names
