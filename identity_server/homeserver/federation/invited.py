@@ -20,7 +20,7 @@ from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.outside import put_outside_membership
 from identity_server.homeserver.timeline.room import lock_room
 from identity_server.homeserver.timeline.stripped import stripped_event
-from identity_server.matrix.errors import Forbidden, IncompatibleRoomVersion, InvalidParam
+from identity_server.matrix.errors import Forbidden, IncompatibleRoomVersion, InvalidParam, MissingParam
 from identity_server.runtime.dependencies import opened
 
 _MOST_STATE = 100
@@ -85,7 +85,7 @@ class Invitations:
     async def _shown(self, room_state: Any, room_id: str, version: RoomVersion) -> list[dict[str, Any]]:
         """What clients are shown of the room, the worst left out.
 
-        Raises ``InvalidParam`` from room version 12 on unless ``m.room.create`` is there, which names the room.
+        Raises ``MissingParam`` from room version 12 on unless ``m.room.create`` is there, which names the room.
         """
         listed: Sequence[Any] = room_state[:_MOST_STATE] if isinstance(room_state, list) else []
         shown: list[dict[str, Any]] = []
@@ -101,7 +101,7 @@ class Invitations:
                 has_create = has_create or event.key == CREATE
                 shown.append(stripped_event(event))
         if version.room_id_is_create_event_id and not has_create:
-            raise InvalidParam("m.room.create is not among invite_room_state")
+            raise MissingParam("m.room.create is not among invite_room_state")
         return shown
 
 

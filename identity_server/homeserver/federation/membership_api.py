@@ -126,7 +126,7 @@ async def _joined(database: Database, timeline: Timeline, event: Event) -> dict[
     async with database.reading() as session:
         state = await reads.state_before(session, timeline, event.room_id, event.event_id)
         state_ids = list(state.values())
-        chain_ids = await reads.auth_chain_ids(session, [event.event_id, *state_ids])
+        chain_ids = await reads.auth_chain_ids(session, event.room_id, event.version, [event.event_id, *state_ids])
         return {
             "origin": timeline.server_name,
             "event": event.pdu,

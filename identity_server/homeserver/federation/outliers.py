@@ -24,22 +24,22 @@ def cited_state(event: Event, cited: Mapping[str, Event]) -> dict[StateKey, Even
     auth_events = [cited[event_id] for event_id in event.auth_events]
     state = {auth_event.key: auth_event for auth_event in auth_events if auth_event.is_state}
     if event.version.room_id_is_create_event_id and event.type != CREATE[0]:
-        create = cited.get(create_id(event))
+        create = cited.get(create_id(event.room_id))
         if create is None:
             return None
         state[CREATE] = create
     return state
 
 
-def create_id(event: Event) -> str:
+def create_id(room_id: str) -> str:
     """From room version 12 on: the ID of the room's ``m.room.create``."""
-    return "$" + event.room_id[1:]
+    return "$" + room_id[1:]
 
 
 def cited_ids(event: Event) -> set[str]:
     """What has to be known for the event to be authorised."""
     if event.version.room_id_is_create_event_id and event.type != CREATE[0]:
-        return {*event.auth_events, create_id(event)}
+        return {*event.auth_events, create_id(event.room_id)}
     return set(event.auth_events)
 
 

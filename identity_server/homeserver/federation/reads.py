@@ -8,7 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.homeserver.events.event import Event, StateKey
+from identity_server.homeserver.events.versions import RoomVersion
 from identity_server.homeserver.federation.acl import version_of_our_room
+from identity_server.homeserver.federation.outliers import create_id
 from identity_server.homeserver.federation.server_visibility import as_seen_by
 from identity_server.homeserver.timeline import store
 from identity_server.homeserver.timeline.stored import ACCEPTED, EVENTS, OUTLIER, REJECTED, SOFT_FAILED, StoredEvent
@@ -19,11 +21,15 @@ from identity_server.runtime.database import in_chunks
 _IN_THE_GRAPH = (ACCEPTED, SOFT_FAILED)
 
 
-async def check_may_read(session: AsyncSession, timeline: Timeline, origin: str, room_id: str) -> None:
-    """Raises ``NotFound`` if we are not in the room, ``Forbidden`` if ``origin`` is not, or is kept out of it."""
-    await version_of_our_room(session, room_id, origin, timeline.server_name)
+async def check_may_read(session: AsyncSession, timeline: Timeline, origin: str, room_id: str) -> RoomVersion:
+    """The room's version.
+
+    Raises ``NotFound`` if we are not in the room, ``Forbidden`` if ``origin`` is not, or is kept out of it.
+    """
+    version = await version_of_our_room(session, room_id, origin, timeline.server_name)
     if not await store.is_server_in_room(session, room_id, origin):
         raise Forbidden("Your server is not in the room")
+    return version
 
 
 async def event_in(session: AsyncSession, room_id: str, event_id: str) -> StoredEvent:
@@ -57,8 +63,11 @@ async def state_before(session: AsyncSession, timeline: Timeline, room_id: str, 
     return state
 
 
-async def auth_chain_ids(session: AsyncSession, event_ids: Iterable[str]) -> list[str]:
-    """The auth events of the events, and theirs, down to the first."""
+async def auth_chain_ids(
+    session: AsyncSession, room_id: str, version: RoomVersion, event_ids: Iterable[str]
+) -> list[str]:
+    """The auth events of the room's events, and theirs, down to the first: ``m.room.create``, though it is not named
+    from room version 12 on. Others need it to check the rest."""
     chain: set[str] = set()
     pending = set(event_ids)
     while pending:
@@ -68,6 +77,8 @@ async def auth_chain_ids(session: AsyncSession, event_ids: Iterable[str]) -> lis
                 cited.update(orjson.loads(pdu)["auth_events"])
         pending = cited - chain
         chain |= cited
+    if chain and version.room_id_is_create_event_id:
+        chain.add(create_id(room_id))
     return sorted(chain)
 
 

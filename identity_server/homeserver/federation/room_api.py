@@ -45,9 +45,9 @@ async def get_event(
 async def get_state(
     origin: Origin, room_id: Text, session: Reading, timeline: OpenTimeline, event_id: Text
 ) -> Response:
-    await reads.check_may_read(session, timeline, origin, room_id)
+    version = await reads.check_may_read(session, timeline, origin, room_id)
     state_ids = list((await reads.state_before(session, timeline, room_id, event_id)).values())
-    chain_ids = await reads.auth_chain_ids(session, state_ids)
+    chain_ids = await reads.auth_chain_ids(session, room_id, version, state_ids)
     return json_response(
         {
             "pdus": [orjson.Fragment(pdu) for pdu in await pdus_of(session, state_ids)],
@@ -60,18 +60,18 @@ async def get_state(
 async def get_state_ids(
     origin: Origin, room_id: Text, session: Reading, timeline: OpenTimeline, event_id: Text
 ) -> dict[str, Any]:
-    await reads.check_may_read(session, timeline, origin, room_id)
+    version = await reads.check_may_read(session, timeline, origin, room_id)
     state_ids = list((await reads.state_before(session, timeline, room_id, event_id)).values())
-    return {"pdu_ids": state_ids, "auth_chain_ids": await reads.auth_chain_ids(session, state_ids)}
+    return {"pdu_ids": state_ids, "auth_chain_ids": await reads.auth_chain_ids(session, room_id, version, state_ids)}
 
 
 @router.get("/event_auth/{room_id}/{event_id}")
 async def get_auth_chain(
     origin: Origin, room_id: Text, event_id: Text, session: Reading, timeline: OpenTimeline
 ) -> Response:
-    await reads.check_may_read(session, timeline, origin, room_id)
+    version = await reads.check_may_read(session, timeline, origin, room_id)
     await reads.event_in(session, room_id, event_id)
-    chain_ids = await reads.auth_chain_ids(session, [event_id])
+    chain_ids = await reads.auth_chain_ids(session, room_id, version, [event_id])
     return json_response({"auth_chain": [orjson.Fragment(pdu) for pdu in await pdus_of(session, chain_ids)]})
 
 

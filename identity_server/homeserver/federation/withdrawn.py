@@ -18,8 +18,9 @@ _OVER = ("leave", "ban")
 async def take_outside(receiver: Receiver, origin: str, room_id: str, pdu: Any) -> str | None:
     """Note that a user's invitation or knock is over, if ``pdu`` says so; what was wrong with it.
 
-    We know nothing of the room's state. So it counts only from who invited, or if it rests on the very event that it
-    puts an end to, which nobody outside the room has seen.
+    We know nothing of the room's state. So it counts only from who invited, and not if it comes from before that: an
+    unban may overtake no invitation. Or it rests on the very event that it puts an end to, which nobody outside the
+    room has seen.
     """
     user_id = pdu.get("state_key") if isinstance(pdu, dict) else None
     if not isinstance(user_id, str) or "\0" in user_id or not _is_of(user_id, receiver.timeline.server_name):
@@ -43,7 +44,9 @@ async def take_outside(receiver: Receiver, origin: str, room_id: str, pdu: Any) 
 
 
 def _may_end(event: Event, waiting: Event) -> bool:
-    return event.sender == waiting.sender or waiting.event_id in event.auth_events
+    if waiting.event_id in event.auth_events:
+        return True
+    return event.sender == waiting.sender and event.depth >= waiting.depth
 
 
 def _is_of(user_id: str, server_name: str) -> bool:
