@@ -33,6 +33,8 @@ def check_content(draft: Draft, server_name: str, version: RoomVersion) -> None:
     if draft.type in _TEXTS and not isinstance(content.get(_TEXTS[draft.type], ""), str):
         raise BadJson(f"{_TEXTS[draft.type]} is a string")
     match draft.type:
+        case "m.room.create":
+            raise InvalidParam("The room has been created already")
         case "m.room.power_levels":
             check_power_levels(content, version)
         case "m.room.member" if content.get("membership") not in MEMBERSHIPS:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity_server.homeserver.aliases import store as aliases
 from identity_server.homeserver.aliases.change import CANONICAL_ALIAS
 from identity_server.homeserver.aliases.resolve import check_alias
+from identity_server.homeserver.events.format import is_user_id
 from identity_server.homeserver.events.refusal import NotAllowed
 from identity_server.homeserver.events.versions import RoomVersion
 from identity_server.homeserver.rooms.checks import check_content, check_power_levels
@@ -99,7 +100,7 @@ def _create_content(creator: str, plan: Plan) -> dict[str, Any]:
         content["creator"] = creator
     if plan.version.privileged_creators:
         named = content.get("additional_creators", [])
-        if not isinstance(named, list) or not all(isinstance(user_id, str) for user_id in named):
+        if not isinstance(named, list) or not all(is_user_id(user_id) for user_id in named):
             raise InvalidParam("additional_creators is a list of user IDs")
         if plan.preset == TRUSTED:
             named = [*named, *plan.invite]

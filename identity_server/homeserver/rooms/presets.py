@@ -16,13 +16,14 @@ TRUSTED = "trusted_private_chat"
 class _Preset:
     join_rule: str
     history_visibility: str
-    guest_access: str
+    guest_access: str | None
+    """``forbidden``, where it is not said."""
 
 
 _PRESETS = {
     "private_chat": _Preset("invite", "shared", "can_join"),
     TRUSTED: _Preset("invite", "shared", "can_join"),
-    "public_chat": _Preset("public", "shared", "forbidden"),
+    "public_chat": _Preset("public", "shared", None),
 }
 
 # What only who rules the room may change, although it is state like other state.
@@ -43,7 +44,8 @@ def preset_events(preset: str) -> Iterator[StateEvent]:
     chosen = _PRESETS[preset]
     yield "m.room.join_rules", "", {"join_rule": chosen.join_rule}
     yield "m.room.history_visibility", "", {"history_visibility": chosen.history_visibility}
-    yield "m.room.guest_access", "", {"guest_access": chosen.guest_access}
+    if chosen.guest_access is not None:
+        yield "m.room.guest_access", "", {"guest_access": chosen.guest_access}
 
 
 def initial_power_levels(

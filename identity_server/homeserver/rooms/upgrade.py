@@ -173,7 +173,8 @@ class _Replacement:
         content: dict[str, Any] = dict(present.content) if present else {}
         users = content.get("users")
         levels = dict(users) if isinstance(users, Mapping) else {}
-        if create.version.privileged_creators or present is None:
+        # From one room with creators to the next they are named anew, by who upgrades it.
+        if present is None or (create.version.privileged_creators and not version.privileged_creators):
             levels.update({user_id: 100 for user_id in creators(create) if user_id not in levels})
         content["users"] = {user_id: level for user_id, level in levels.items() if user_id not in ruling}
         if version.tombstone_level is not None:

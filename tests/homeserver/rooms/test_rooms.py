@@ -343,9 +343,19 @@ async def test_rooms_are_upgraded_with_their_names_and_rules(alice: Person, bob:
     assert (await alice.do("GET", "/directory/room/%23pub:hs.test"))["room_id"] == new
     assert (await alice.state(new, "m.room.canonical_alias")) == {"alias": "#pub:hs.test"}
     assert (await alice.do("GET", "/publicRooms"))["chunk"][0]["room_id"] == new
+    await bob.join(new)
+    # The creators of the one room are those of the next only if they are named.
+    levels["users"] = {(moderator := "@carol:hs.test"): 150}
+    await alice.do("PUT", f"/rooms/{new}/state/m.room.power_levels/", levels)
+    newest = (await bob.do("POST", f"/rooms/{new}/upgrade", {"new_version": "12"}))["replacement_room"]
+    assert "additional_creators" not in await bob.state(newest, "m.room.create")
+    assert (await bob.state(newest, "m.room.power_levels"))["users"] == {moderator: 150}
+    anew = await bob.ask("PUT", f"/rooms/{newest}/state/m.room.create/", {"room_version": "12"})
+    assert outcome(anew) == (400, "M_INVALID_PARAM")
+    named = {"creation_content": {"additional_creators": ["@carol:hs.test", "carol"]}}
+    assert outcome(await bob.ask("POST", "/createRoom", named)) == (400, "M_INVALID_PARAM")
     muted = await bob.ask("PUT", f"/rooms/{old}/send/m.room.message/1", {"body": "anybody?", "msgtype": "m.text"})
     assert outcome(muted) == (403, "M_FORBIDDEN")
-    await bob.join(new)
 
 
 async def test_what_a_user_has_set_for_a_room_goes_along_when_it_is_replaced(alice: Person, bob: Person) -> None:
