@@ -2,6 +2,7 @@
 
 from urllib.parse import quote
 
+from canonicaljson import encode_canonical_json
 from httpx import AsyncClient
 
 from identity_server.homeserver.keys import load_server_keys
@@ -42,7 +43,10 @@ async def test_a_key_that_signs_no_more_is_still_published(here: Homeserver) -> 
     assert keys.verify_key("ed25519:gone").base64 == retired.base64
     await here.stop()
     await here.start()
-    published = (await here.client.get("/_matrix/key/v2/server")).json()
+    answer = await here.client.get("/_matrix/key/v2/server")
+    published = answer.json()
+    # As it was signed: some check it as it comes.
+    assert answer.content == encode_canonical_json(published)
     assert published["old_verify_keys"] == {"ed25519:gone": {"key": retired.base64, "expired_ts": 1234}}
 
 
