@@ -18,8 +18,8 @@ from identity_server.runtime.database import Database, in_chunks
 
 _MOST_EVENTS = 1_000
 _AT_ONCE = 100
-# Who tells so few at once, though not all, has told what there is to tell.
-_FEWEST = 10
+# All servers that we know tell of so many at once, if there are; who tells fewer, though not all, tells no more.
+_FEWEST = 20
 _MOST_ROUNDS = 100
 _MOST_ENDS = 20
 _MOST_SECONDS = 60
