@@ -75,14 +75,22 @@ async def add_members(
 
 
 def _not_misleading(section: Section, end: Mapping[StateKey, str | None]) -> Section:
-    """Without what would leave the client with another state than ``end``."""
+    """Without what would leave the client with another state than ``end``.
+
+    A member's name that lost against another in it is no reason to withhold all before: they are a member either way.
+    """
+    shown = {stored.event_id: stored.event for stored in section.events}
     last: set[StateKey] = set()
     for at in range(len(section.events) - 1, -1, -1):
         event = section.events[at].event
         if not event.is_state or event.key in last:
             continue
         last.add(event.key)
-        if end.get(event.key) != event.event_id:
+        held = end.get(event.key)
+        if held == event.event_id:
+            continue
+        won = shown.get(held) if held is not None else None
+        if won is None or event.type != MEMBER or won.membership != event.membership:
             return section.cut(at + 1)
     return section
 

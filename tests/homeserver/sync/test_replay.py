@@ -172,3 +172,16 @@ def test_whatever_becomes_of_forks_the_client_ends_with_the_current_state(
         assert told.section.events == shown
     assert client == end
     assert told.section.limited or len(told.section.events) == len(new)
+
+
+def test_a_members_name_that_lost_in_a_fork_hides_nothing_but_a_membership_does() -> None:
+    def became(position: int, membership: str) -> StoredEvent:
+        content = {"membership": membership, "displayname": str(position)}
+        pdu = {"type": "m.room.member", "state_key": "@a:b", "room_id": "!r", "sender": "@a:b", "content": content}
+        return StoredEvent(Event(f"${position}", pdu, VERSIONS["12"]), position, "accepted", None)
+
+    won = [Change("!r", "m.room.member", "@a:b", 1, "$1")]
+    for last, expected in (("join", ["$1", "$2"]), ("leave", [])):
+        section = Section((became(1, "join"), became(2, last)), 0, limited=False)
+        told = changed_state(section, won, state_after=False).section
+        assert [event.event_id for event in told.events] == expected
