@@ -21,8 +21,8 @@ from identity_server.identity.application import (
 )
 from identity_server.identity.replication.sydent.tls import CertifiedProtocol, listening_context
 from identity_server.identity.signing.keyring import load_keyring
-from identity_server.runtime.collector import settle
 from identity_server.runtime.database import Database
+from identity_server.runtime.interpreter import settle
 from identity_server.runtime.logging import configure_logging
 from identity_server.runtime.migrations import prepare
 from identity_server.runtime.tokens import SystemEntropy

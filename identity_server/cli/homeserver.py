@@ -4,7 +4,7 @@ import typer
 
 from identity_server.cli.context import run, settings_of
 from identity_server.homeserver.serve import serve_homeserver
-from identity_server.runtime.collector import settle
+from identity_server.runtime.interpreter import settle
 from identity_server.runtime.logging import configure_logging
 
 

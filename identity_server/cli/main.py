@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from identity_server import __version__
-from identity_server.runtime import collector
+from identity_server.runtime import interpreter
 
 # What each is, in the module that is imported when it is called for: starting takes no longer than what is started.
 _COMMANDS = {
@@ -75,5 +75,5 @@ def options(
 
 
 def main() -> None:
-    collector.begin()
+    interpreter.begin()
     app()
