@@ -39,9 +39,11 @@ async def test_devices_are_listed_with_when_they_were_seen(
     clock.advance(seconds=120)
     assert (await devices(client, login))["PHONE"]["last_seen_ts"] == clock.now_ms()
     other = (await log_in(client, device_id="LAPTOP")).json()
-    both = await devices(client, other)
-    assert set(both) == {"PHONE", "LAPTOP"}
-    assert "display_name" not in both["LAPTOP"]
+    both = await devices(client, login)
+    # What is not known of the new one yet is empty: some clients do without the whole list if it is absent or null.
+    unknown = {"display_name": "", "last_seen_ts": clock.now_ms(), "last_seen_ip": ""}
+    laptop = {"device_id": "LAPTOP", "user_id": "@alice:hs.test", **unknown}
+    assert both == {"PHONE": {**phone, "last_seen_ts": clock.now_ms()}, "LAPTOP": laptop}
     whois = (await client.get(f"{V3}/admin/whois/@alice:hs.test", headers=bearing(other))).json()
     [session] = whois["devices"]["PHONE"]["sessions"]
     assert session == {"connections": [{"ip": "127.0.0.1", "last_seen": clock.now_ms()}]}

@@ -99,19 +99,20 @@ async def who_is(user_id: str, user: CurrentUser, session: Reading, last_seen: O
 
 
 def _connections(device: dict[str, Any]) -> list[dict[str, Any]]:
-    if "last_seen_ts" not in device:
+    if not device["last_seen_ip"]:
         return []
-    return [{"ip": device.get("last_seen_ip"), "last_seen": device["last_seen_ts"]}]
+    return [{"ip": device["last_seen_ip"], "last_seen": device["last_seen_ts"]}]
 
 
 def _described(device: Device, last_seen: LastSeen) -> dict[str, Any]:
+    """Nothing is left out or null: the specification lets a name be absent, and has no null, but there are clients
+    that take no list of devices at all if one of these is missing."""
     pending = last_seen.pending(device.user_id, device.device_id)
     seen_ts, seen_ip = pending or (device.last_seen_ts, device.last_seen_ip)
-    described = {
+    return {
         "device_id": device.device_id,
         "user_id": device.user_id,  # not in the specification, yet clients and their tests have come to expect it
-        "display_name": device.display_name,
-        "last_seen_ts": seen_ts,
-        "last_seen_ip": seen_ip,
+        "display_name": device.display_name or "",
+        "last_seen_ts": seen_ts or device.created_ts,
+        "last_seen_ip": seen_ip or "",
     }
-    return {name: value for name, value in described.items() if value is not None}
