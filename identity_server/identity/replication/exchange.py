@@ -100,13 +100,14 @@ class Exchange:
             await self._change(peer, failures=0, last_error=None, next_try_ts=0, last_contact_ts=self._clock.now_ms())
 
     async def _push(self, peer: Peer) -> None:
-        """Send what the peer has not got, page by page, until it has all."""
+        """Send what the peer has not got, page by page, until it has all or is trusted no more."""
         sent = peer.sent_position
         while True:
+            now_ms = self._clock.now_ms()
             async with self._database.reading() as session:
-                page = await page_of_ours(
-                    session, sent, _PUSH_AT_ONCE, keyring=self._keyring, now_ms=self._clock.now_ms()
-                )
+                if not await store.is_trusted(session, peer.name, now_ms=now_ms):
+                    return
+                page = await page_of_ours(session, sent, _PUSH_AT_ONCE, keyring=self._keyring, now_ms=now_ms)
             if not page.entries:
                 return
             answer = await self._client.push(peer, page_json(page.origin, page.after, page.entries, page.head.signed))

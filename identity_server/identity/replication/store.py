@@ -24,6 +24,12 @@ async def find_peer(session: AsyncSession, name: str, *, for_update: bool = Fals
     return await session.scalar(statement.with_for_update() if for_update else statement)
 
 
+async def is_trusted(session: AsyncSession, name: str, *, now_ms: int) -> bool:
+    """Whether ``name`` is to be sent what this transaction sees: it may be paused or removed at any time."""
+    peer = await find_peer(session, name)
+    return peer is not None and peer.is_trusted(now_ms)
+
+
 async def change_peer(session: AsyncSession, name: str, **values: Any) -> bool:
     """False if there is no such peer."""
     rows = await session.execute(update(Peer).where(Peer.name == name).values(**values).returning(Peer.name))

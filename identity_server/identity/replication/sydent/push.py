@@ -30,13 +30,18 @@ class SydentPush:
         self._clock = clock
 
     async def push(self, peer: Peer) -> None:
-        """Send what ``peer`` has not got, until it has all. Raises ``PeerRefused`` or ``Unreachable``."""
+        """Send what ``peer`` has not got, until it has all or is trusted no more.
+
+        Raises ``PeerRefused`` or ``Unreachable``.
+        """
         if self._keyring.find(KEY_ID) is None:
             # It would refuse each statement for itself, and each would be set aside.
             raise PeerRefused(f"it verifies the key {KEY_ID} only, and we hold none")
         sent = peer.sent_position
         while True:
             async with self._database.reading() as session:
+                if not await store.is_trusted(session, peer.name, now_ms=self._clock.now_ms()):
+                    return
                 entries = await associations.log_page(session, after=sent, limit=MAX_BATCH)
             if not entries:
                 return
