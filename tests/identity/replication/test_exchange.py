@@ -231,6 +231,19 @@ async def test_a_peer_that_has_pulled_more_than_it_is_sent_is_believed(pair: Mes
     assert (await peer(a, "b.test")).sent_position == len(threepids)
 
 
+async def test_a_peer_that_is_paused_or_removed_in_the_middle_of_its_turn_is_sent_nothing_more(pair: Mesh) -> None:
+    a, b = pair["a.test"], pair["b.test"]
+    at_its_turn = await peer(a, "b.test")
+    async with a.database.transaction() as session:
+        await store.change_peer(session, "b.test", paused=True)
+    await a.bound(ALICE)
+    await a.state["exchange"]._push(at_its_turn)
+    async with a.database.transaction() as session:
+        await store.remove_peer(session, "b.test")
+    await a.state["exchange"]._push(at_its_turn)
+    assert await found(b, "alice@example.org") == {}
+
+
 async def test_a_peer_that_comes_back_is_sent_to_again_whatever_pause_was_left(pair: Mesh) -> None:
     a, b = pair["a.test"], pair["b.test"]
     async with a.database.transaction() as session:
