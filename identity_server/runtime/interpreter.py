@@ -4,8 +4,8 @@ import gc
 import sys
 
 # Python's own 5 ms are an age beside a request of 0.2: with these the event loop waits less for the threads that look
-# up, and they for it. Beside lookups of 10,000 hashes the p99 of a small request falls by a fourth, and a fifth to a
-# half more of them are answered.
+# up, and they for it. Beside streams of large lookups the p99 of a small request falls by a fourth (interleaved runs,
+# from 5.7 to 10 ms to 4.5 to 5.8), and at least a fifth more large lookups are answered.
 _TURN_SECONDS = 0.0003
 
 

@@ -21,8 +21,8 @@ from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database
 
 _AT_ONCE = 30_000
-"""Under a second each, which is how long others wait to write. At a million rows a third faster than with 10,000: the
-more rows a transaction has, the more of them share a page that it writes."""
+"""About a second each, which is how long others wait to write. Up to a million rows a third faster than with 10,000:
+the more rows a transaction has, the more of them share a page that it writes."""
 
 
 class Imported(NamedTuple):
