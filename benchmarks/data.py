@@ -1,7 +1,7 @@
 """What the tables are filled with: as many people as one likes, each with an address, and the same every time."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -9,10 +9,10 @@ from sqlalchemy import text
 
 from benchmarks.load import request
 from identity_server.identity.access.models import AccessToken
-from identity_server.identity.associations.store import Bound
+from identity_server.identity.lookup.fill import Progress, in_silence
 from identity_server.identity.lookup.peppers import ensure_pepper
 from identity_server.identity.transfer.bulk import import_bindings
-from identity_server.matrix.threepid import EMAIL, Threepid, lookup_hash
+from identity_server.matrix.threepid import EMAIL, lookup_hash
 from identity_server.runtime.bulk import insert_rows
 from identity_server.runtime.clock import SystemClock
 from identity_server.runtime.database import Database
@@ -31,10 +31,14 @@ def address(number: int) -> str:
     return f"person{number:09}@example.org"
 
 
-def people(start: int, end: int) -> Iterator[Bound]:
-    """In the order in which an export writes them."""
+def people(start: int, end: int) -> Iterator[bytes]:
+    """Lines as an export writes them, in its order."""
     for number in range(start, end):
-        yield Bound(Threepid(EMAIL, address(number)), f"@person{number:09}:{HOMESERVER}", None)
+        yield b'{"medium":"email","address":"%b","mxid":"@person%09d:%b"}\n' % (
+            address(number).encode(),
+            number,
+            HOMESERVER.encode(),
+        )
 
 
 async def open_database(url: str) -> Database:
@@ -54,11 +58,18 @@ async def open_database(url: str) -> Database:
     return database
 
 
-async def fill(url: str, start: int, end: int, progress: Callable[[int], None] = lambda _done: None) -> None:
+async def fill(url: str, start: int, end: int, progress: Progress = in_silence) -> None:
     """Import the people from ``start`` to ``end``, and gather statistics as PostgreSQL would by itself."""
     database = await open_database(url)
     try:
-        await import_bindings(database, people(start, end), server_name=NAME, clock=SystemClock(), progress=progress)
+        await import_bindings(
+            database,
+            people(start, end),
+            server_name=NAME,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+            progress=progress,
+        )
         if not database.is_sqlite:
             async with database.transaction() as session:
                 await session.execute(text("ANALYZE"))

@@ -67,7 +67,7 @@ class World:
     async def fill(self, url: str, start: int, end: int) -> float:
         """Import the people from ``start`` to ``end``; rows per second."""
         began = perf_counter()
-        await data.fill(url, start, end, lambda done: self.watch("importing", done, end - start, began))
+        await data.fill(url, start, end, lambda stage, done, of: self.watch(stage, done, of or end - start, began))
         return (end - start) / (perf_counter() - began)
 
     def watch(self, what: str, done: int, of: int, began: float) -> None:

@@ -13,11 +13,12 @@ from identity_server.cli.context import console, errors, fail, open_database, ru
 from identity_server.identity.associations import store
 from identity_server.identity.associations.state import state_bindings
 from identity_server.identity.bindings.unbind import unbind
+from identity_server.identity.lookup.imports import AnotherImport, Overtaken
 from identity_server.identity.lookup.index import Change, reindex
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.identity.transfer.bulk import import_bindings
 from identity_server.identity.transfer.export import export_bindings
-from identity_server.identity.transfer.lines import BadLine, read_lines, write_line
+from identity_server.identity.transfer.lines import BadLine, write_line
 from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.identifiers import check_user_id
 from identity_server.matrix.threepid import EMAIL, Threepid, canonical, lowercase_spelling
@@ -119,21 +120,28 @@ async def _import(settings: Settings, file: Path) -> None:
     with sys.stdin.buffer if str(file) == "-" else file.open("rb") as lines, Progress(console=errors) as bar:
         task = bar.add_task("importing", total=size)
 
-        def progress(_read: int) -> None:
-            if size is not None:
-                bar.update(task, completed=lines.tell())
+        def progress(stage: str, done: int, of: int) -> None:
+            if stage != "importing":
+                bar.update(task, description=stage, completed=done, total=of)
+            elif size is not None:
+                bar.update(task, description=stage, completed=lines.tell(), total=size)
 
         async with open_database(settings) as database:
             try:
                 done = await import_bindings(
                     database,
-                    read_lines(iter(lines.readline, b"")),
+                    iter(lines.readline, b""),
                     server_name=settings.server.name,
                     clock=SystemClock(),
+                    entropy=SystemEntropy(),
                     progress=progress,
                 )
             except BadLine as error:
                 fail(f"{error}; what stood before it has been imported, up to the last whole batch")
+            except AnotherImport:
+                fail("another import is at work, or was killed within the last minute: try again then")
+            except Overtaken:
+                fail("this import was stopped for so long that a server finished it: begin it again for the rest")
     errors.print(f"{done.stated} bindings stated, {done.left_alone} left alone.", highlight=False)
 
 

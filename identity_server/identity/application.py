@@ -18,7 +18,7 @@ from identity_server.identity.delivery.outlet import Outlet, open_outlet
 from identity_server.identity.invites.onbind import ONBIND, send_onbind
 from identity_server.identity.invites.store_invite import INVITATION, send_invitation
 from identity_server.identity.lookup.peppers import Peppers, ensure_pepper
-from identity_server.identity.lookup.schedule import rotate_when_old
+from identity_server.identity.lookup.schedule import tend_hashes
 from identity_server.identity.purge import purge
 from identity_server.identity.replication.client import PeerClient
 from identity_server.identity.replication.exchange import Exchange
@@ -47,7 +47,7 @@ from identity_server.runtime.tokens import Entropy, SystemEntropy
 from identity_server.settings import Settings
 
 _PURGE_EVERY_MS = 3_600_000
-_LOOK_AT_PEPPER_EVERY_MS = 60_000
+_TEND_HASHES_EVERY_MS = 60_000
 _LOOK_AT_PEERS_EVERY_MS = 200
 _RETIRE_EVERY_MS = 60_000
 
@@ -115,9 +115,9 @@ async def open_identity_server(
                     ),
                     alone("purge", partial(purge, database, settings), every_ms=_PURGE_EVERY_MS),
                     alone(
-                        "pepper rotation",
-                        partial(rotate_when_old, database, settings),
-                        every_ms=_LOOK_AT_PEPPER_EVERY_MS,
+                        "hashes",
+                        partial(tend_hashes, database, settings),
+                        every_ms=_TEND_HASHES_EVERY_MS,
                     ),
                 )
             )

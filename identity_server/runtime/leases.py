@@ -32,6 +32,13 @@ async def take_lease(database: Database, work: str, holder: str, *, now_ms: int,
         return await session.scalar(select(_leases.c.holder).where(_leases.c.work == work)) == holder
 
 
+async def is_leased(database: Database, work: str, *, now_ms: int) -> bool:
+    """Whether somebody does ``work`` now."""
+    async with database.reading() as session:
+        is_held = (_leases.c.work == work) & (_leases.c.until_ts > now_ms)
+        return await session.scalar(select(_leases.c.holder).where(is_held)) is not None
+
+
 async def release_lease(database: Database, work: str, holder: str) -> None:
     """Let somebody else have it at once."""
     async with database.transaction() as session:

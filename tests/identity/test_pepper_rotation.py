@@ -2,7 +2,8 @@ import asyncio
 
 import pytest
 
-from identity_server.identity.lookup.rotate import InGrace, begin, build, rotate, switch
+from identity_server.identity.lookup.fill import build
+from identity_server.identity.lookup.rotate import InGrace, begin, rotate, switch
 from identity_server.identity.lookup.store import add_hashes
 from tests.world import IdentityServer, hashed
 
@@ -44,12 +45,12 @@ async def test_what_is_stated_while_the_index_is_built_wins_over_what_the_builde
     await server.bound(ALICE, "goes@example.org", "2")
     await server.bound(ALICE, "moves@example.org", "3")
     building = await begin(server.database, clock=server.clock, entropy=server.entropy)
-    await build(server.database, building, lambda *_: None)
+    await build(server.database, building)
     goes = {"mxid": ALICE, "threepid": {"medium": "email", "address": "goes@example.org"}}
     await server.client.post(f"{V2}/3pid/unbind", json=goes, headers=headers)
     await server.bound(BOB, "moves@example.org", "4")
     await server.bound(BOB, "comes@example.org", "5")
-    await build(server.database, building, lambda *_: None)  # what an interrupted builder does: all over again
+    await build(server.database, building)  # what an interrupted builder does: all over again
     await switch(server.database, building, grace_ms=1000, clock=server.clock)
     server.clock.advance(seconds=2)
     addresses = [f"{name}@example.org" for name in ("stays", "goes", "moves", "comes")]

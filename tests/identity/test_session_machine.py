@@ -4,7 +4,7 @@ Both machines are played against a model that is too simple to be wrong.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,8 +26,12 @@ from hypothesis.stateful import (
 )
 
 from identity_server.identity.application import identity_application
-from identity_server.identity.lookup.rotate import InGrace, begin, build, switch
+from identity_server.identity.lookup.fill import build
+from identity_server.identity.lookup.imports import importing
+from identity_server.identity.lookup.rotate import InGrace, begin, switch
 from identity_server.identity.lookup.store import LivePepper
+from identity_server.identity.transfer.bulk import import_bindings
+from identity_server.identity.transfer.lines import write_line
 from identity_server.identity.validation.sessions import Session
 from identity_server.matrix.errors import SessionExpired, SessionNotValidated
 from identity_server.matrix.threepid import Threepid
@@ -135,6 +139,10 @@ def spellings(typed: str) -> tuple[str, ...]:
     return (typed.casefold(), typed.lower())
 
 
+class Killed(Exception):
+    """What an import ends with that is killed."""
+
+
 class ServerMachine(RuleBasedStateMachine):
     """A server over HTTP, and what each user should find in it."""
 
@@ -146,6 +154,8 @@ class ServerMachine(RuleBasedStateMachine):
         self.open = AsyncExitStack()
         self.bound: dict[str, str] = {}  # folded address: user ID
         self.spelled: dict[str, str] = {}  # as it was typed when it was bound
+        self.known: set[str] = set()  # about which anything was ever stated
+        self.is_import_unfinished = False
         self.secrets = 0
         self.building: LivePepper | None = None
         self.is_built = False
@@ -204,7 +214,11 @@ class ServerMachine(RuleBasedStateMachine):
         address, session = proof
         answer = self.post("/3pid/bind", user, **session, mxid=user)
         assert (answer["address"], answer["mxid"]) == (address.casefold(), user)
+        self._is_bound(address, user)
+
+    def _is_bound(self, address: str, user: str) -> None:
         self.bound[address.casefold()], self.spelled[address.casefold()] = user, address
+        self.known.add(address.casefold())
 
     @rule(user=st.sampled_from(USERS), other=st.sampled_from(USERS), proof=proofs)
     def somebody_tries_to_bind_for_another(self, user: str, other: str, proof: tuple[str, dict[str, str]]) -> None:
@@ -239,7 +253,7 @@ class ServerMachine(RuleBasedStateMachine):
     @rule()
     def the_index_is_built(self) -> None:
         """Perhaps again: the builder may have been interrupted."""
-        self.run(build(self.server.database, self.building, lambda *_: None))
+        self.run(build(self.server.database, self.building))
         self.is_built = True
 
     @precondition(lambda self: self.is_built)
@@ -249,6 +263,44 @@ class ServerMachine(RuleBasedStateMachine):
         self.building, self.is_built = None, False
         self.server.clock.advance(seconds=2)  # until every process knows
 
+    @rule(user=st.sampled_from(USERS), address=st.sampled_from(ADDRESSES))
+    def an_import_is_killed(self, user: str, address: str) -> None:
+        """Once it has stated this: what it had said of hashes is lost."""
+        if self.is_import_unfinished:
+            self.the_import_is_finished()
+
+        def lines() -> Iterator[bytes]:
+            yield write_line(("email" if "@" in address else "msisdn", address, user, None))
+            raise Killed
+
+        server = self.server
+        with suppress(Killed):
+            self.run(
+                import_bindings(
+                    server.database,
+                    lines(),
+                    server_name="is.test",
+                    clock=server.clock,
+                    entropy=server.entropy,
+                    at_once=1,
+                )
+            )
+        if address.casefold() not in self.known:
+            self._is_bound(address, user)
+            self.is_import_unfinished = True
+
+    @precondition(lambda self: self.is_import_unfinished)
+    @rule()
+    def the_import_is_finished(self) -> None:
+        async def finish() -> None:
+            async with importing(self.server.database, clock=self.server.clock, entropy=self.server.entropy) as hashes:
+                await hashes.finish_another()
+                await hashes.put_in()
+
+        self.run(finish())
+        self.is_import_unfinished = False
+
+    @precondition(lambda self: not self.is_import_unfinished)
     @rule(user=st.sampled_from(USERS))
     def somebody_looks_everybody_up(self, user: str) -> None:
         expected = {

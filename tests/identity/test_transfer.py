@@ -17,8 +17,13 @@ LINES = [
 
 
 async def imported(server: IdentityServer, lines: list[dict[str, str]]) -> tuple[int, int]:
-    bindings = read_lines(json.dumps(line).encode() for line in lines)
-    return await import_bindings(server.database, bindings, server_name="is.test", clock=server.clock)
+    return await import_bindings(
+        server.database,
+        (json.dumps(line).encode() for line in lines),
+        server_name="is.test",
+        clock=server.clock,
+        entropy=server.entropy,
+    )
 
 
 async def test_what_is_imported_is_found_and_what_is_known_is_left_alone(server: IdentityServer) -> None:

@@ -10,11 +10,10 @@ import asyncpg
 import pytest
 from sqlalchemy import event, text
 
-from identity_server.identity.associations.store import Bound
 from identity_server.identity.purge import purge
 from identity_server.identity.tables import Table
 from identity_server.identity.transfer.bulk import import_bindings
-from identity_server.matrix.threepid import Threepid
+from identity_server.identity.transfer.lines import write_line
 from tests.world import IdentityServer, MakeServer, hashed
 
 V2 = "/_matrix/identity/v2"
@@ -115,8 +114,8 @@ async def everything(server: IdentityServer) -> None:
     for algorithm, addresses in (("sha256", many), ("none", ["alice@example.org email"])):
         body = {"algorithm": algorithm, "pepper": details["lookup_pepper"], "addresses": addresses}
         await ask("POST", f"{V2}/lookup", json=body)
-    people = (Bound(Threepid("email", f"{number}@example.org"), ALICE, None) for number in range(600))
-    await import_bindings(server.database, people, server_name="is.test", clock=server.clock)
+    people = (write_line(("email", f"{number}@example.org", ALICE, None)) for number in range(600))
+    await import_bindings(server.database, people, server_name="is.test", clock=server.clock, entropy=server.entropy)
     await ask("GET", f"{REPLICATION}/head")
     await ask("GET", f"{REPLICATION}/proof/inclusion", params={"position": 1, "tree_size": 600})
     await ask("GET", f"{REPLICATION}/proof/consistency", params={"first": 1, "second": 600})

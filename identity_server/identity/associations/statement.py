@@ -5,13 +5,17 @@ Its wire form is signed JSON with the keys of POST /3pid/bind's answer (Identity
 """
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
 
-from identity_server.identity.associations.merkle import commitment
+from identity_server.identity.associations.merkle import Node, Peaks, commitment
 from identity_server.matrix.threepid import Threepid
+
+PlainBinding = tuple[str, str, str, str | None]
+"""A binding where millions pass: medium, address, user ID, and the spelling where that differs from the address."""
 
 # What one association is good for: for ever, as far as anybody is concerned.
 LIFETIME_MS = 100 * 365 * 86_400_000
@@ -83,3 +87,12 @@ def log_entry(origin: str, position: int, statement: Statement, nonce: bytes) ->
         "ts": statement.ts,
     }
     return commitment(nonce, orjson.dumps(said))
+
+
+def grown(tree: Peaks, secret: bytes, origin: str, statements: Iterable[Statement]) -> tuple[Peaks, list[Node]]:
+    """``tree``, which is the log's of ``origin``, with ``statements`` at its end; and the subtrees that they completed.
+    ``secret``: what the log's nonces are derived from."""
+    return tree.extended(
+        log_entry(origin, position, statement, entry_nonce(secret, position))
+        for position, statement in enumerate(statements, start=tree.size + 1)
+    )

@@ -7,9 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase
 
 from identity_server.identity.associations.merge import Precedence
-from identity_server.identity.associations.merkle import Peaks
+from identity_server.identity.associations.merkle import Node, Peaks
 from identity_server.identity.associations.models import CurrentAssociation, LogEntry, LogHead, LogNode
-from identity_server.identity.associations.statement import Statement, entry_nonce, log_entry
+from identity_server.identity.associations.statement import LIFETIME_MS, PlainBinding, Statement, grown
 from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.bulk import insert_rows, replacing
 
@@ -137,13 +137,12 @@ async def _about(
     return await connection.exec_driver_sql(for_postgresql, (*columns, *more))
 
 
-async def page_of_bound(session: AsyncSession, after: Threepid, limit: int) -> list[Bound]:
+async def page_of_bound(session: AsyncSession, after: Threepid, limit: int) -> list[PlainBinding]:
     """What is bound, in the order of (medium, address), from behind ``after`` on; shorter than ``limit`` at the end."""
     connection = await session.connection()
     marks = ("?", "?", "?") if connection.dialect.name == "sqlite" else ("$1", "$2", "$3")
     rows = await connection.exec_driver_sql(_PAGE_OF_BOUND.format(*marks), (*after, limit))
-    found: Sequence[Any] = rows.all()
-    return [Bound(Threepid(medium, address), user_id, spelling) for medium, address, user_id, spelling in found]
+    return [tuple(row) for row in rows]  # plain ones, which other processes can take
 
 
 async def count_bound(session: AsyncSession) -> int:
@@ -193,20 +192,49 @@ class Signed(NamedTuple):
 
 async def append(session: AsyncSession, at: Head, origin: str, statements: Sequence[Signed]) -> None:
     """Add our own ``statements`` to the log behind ``at``, which ``lock_log`` answered."""
-    numbered = list(enumerate(statements, start=at.position + 1))
-    entries = (
-        log_entry(origin, position, signed.statement, entry_nonce(at.secret, position)) for position, signed in numbered
-    )
-    peaks, completed = at.peaks.extended(entries)
+    await add_entries(session, at, statements)
+    await set_tree(session, *grown(at.peaks, at.secret, origin, (signed.statement for signed in statements)))
+
+
+async def add_entries(session: AsyncSession, at: Head, statements: Sequence[Signed]) -> None:
+    """The entries of ``append``; to be followed, in the same transaction, by ``set_tree``."""
     await insert_rows(
         session,
         LogEntry,
         ("position", "medium", "address", "user_id", "ts", "not_before", "not_after", "key_id", "signature"),
         [
             (position, *said.threepid, said.user_id, said.ts, said.not_before, said.not_after, key_id, signature)
-            for position, (said, key_id, signature) in numbered
+            for position, (said, key_id, signature) in enumerate(statements, start=at.position + 1)
         ],
     )
+
+
+async def add_unsigned(session: AsyncSession, at: Head, origin: str, ts: int, bindings: Sequence[PlainBinding]) -> None:
+    """State ``bindings`` about which nothing was known: their entries, and that they hold. To be followed, in the same
+    transaction, by ``set_tree``. Millions pass here: no object is made of any."""
+    not_after, first = ts + LIFETIME_MS, at.position + 1
+    await insert_rows(
+        session,
+        LogEntry,
+        ("position", "medium", "address", "user_id", "ts", "not_before", "not_after"),
+        [
+            (position, medium, address, user_id, ts, ts, not_after)
+            for position, (medium, address, user_id, _) in enumerate(bindings, start=first)
+        ],
+    )
+    await insert_rows(
+        session,
+        CurrentAssociation,
+        ("medium", "address", "user_id", "ts", "origin", "origin_id", "spelling"),
+        [
+            (medium, address, user_id, ts, origin, position, spelling)
+            for position, (medium, address, user_id, spelling) in enumerate(bindings, start=first)
+        ],
+    )
+
+
+async def set_tree(session: AsyncSession, peaks: Peaks, completed: Sequence[Node]) -> None:
+    """Let the log end where its tree, ``peaks``, does. ``completed``: the subtrees that are new in it."""
     await insert_rows(session, LogNode, ("level", "number", "hash"), completed)
     await session.execute(
         update(LogHead).where(LogHead.log == _LOG).values(position=peaks.size, peaks=peaks.to_bytes())

@@ -33,15 +33,15 @@ async def reindex(session: AsyncSession, changes: Sequence[Change]) -> None:
         found: dict[str, str | None] = {}
         gone: set[str] = set()
         for threepid, before, after in overall.values():
-            now = spellings(threepid, after.spelling) if after.user_id else ()
-            then = spellings(threepid, before.spelling) if before else ()
+            now = spellings(threepid.address, after.spelling) if after.user_id else ()
+            then = spellings(threepid.address, before.spelling) if before else ()
             for address in now:
                 found[lookup_hash(address, threepid.medium, live.pepper)] = after.user_id
             for address in then:
                 if address not in now:
                     gone.add(lookup_hash(address, threepid.medium, live.pepper))
-        if live.state == "building":
-            # A row that says "nobody" keeps the builder from bringing back what it may have read before.
+        if not live.is_complete:
+            # A row that says "nobody" keeps whoever fills the table from bringing back what it read before.
             found.update(dict.fromkeys(gone))
         elif gone:
             await store.remove_hashes(session, live.slot, gone)

@@ -55,5 +55,5 @@ async def ensure_pepper(database: Database, entropy: Entropy, *, now_ms: int) ->
     async with database.transaction() as session:
         await lock_log(session)
         if not await store.live_peppers(session):
-            first = LivePepper(entropy.token(PEPPER_LENGTH), 0, "current", now_ms, None)
+            first = LivePepper(entropy.token(PEPPER_LENGTH), 0, "current", now_ms, None, None)
             await store.add_pepper(session, first)

@@ -2,7 +2,7 @@ from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
 import orjson
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import delete, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.associations.models import CurrentAssociation
@@ -20,12 +20,18 @@ class LivePepper(NamedTuple):
     state: str
     created_ts: int
     accepted_until_ts: int | None
+    import_id: str | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nobody is filling its table any more."""
+        return self.state != "building" and self.import_id is None
 
 
 async def live_peppers(session: AsyncSession) -> list[LivePepper]:
     """All there are, at most two; some may be past their grace."""
     rows = await session.execute(
-        select(Pepper.pepper, Pepper.slot, Pepper.state, Pepper.created_ts, Pepper.accepted_until_ts)
+        select(Pepper.pepper, Pepper.slot, Pepper.state, Pepper.created_ts, Pepper.accepted_until_ts, Pepper.import_id)
     )
     return [LivePepper(*row) for row in rows]
 
@@ -41,10 +47,24 @@ async def set_state(session: AsyncSession, pepper: str, state: State, accepted_u
     )
 
 
+async def set_import(session: AsyncSession, pepper: str, import_id: str | None) -> None:
+    await session.execute(update(Pepper).where(Pepper.pepper == pepper).values(import_id=import_id))
+
+
+async def is_filled_by(session: AsyncSession, filling: LivePepper) -> bool:
+    """Whether the table of ``filling`` is still being filled, and by its import if it has one: true until the end of
+    the transaction."""
+    by_whom = or_(Pepper.state == "building", Pepper.import_id == filling.import_id)
+    found = await session.scalar(
+        select(Pepper.slot).where(Pepper.pepper == filling.pepper, by_whom).with_for_update(read=True)
+    )
+    return found is not None
+
+
 async def remove_pepper(session: AsyncSession, pepper: LivePepper) -> None:
-    """With all of its hashes."""
-    await session.execute(delete(SLOTS[pepper.slot]))
+    """With all of its hashes; first itself, so that nobody fills its table any more."""
     await session.execute(delete(Pepper).where(Pepper.pepper == pepper.pepper))
+    await session.execute(delete(SLOTS[pepper.slot]))
 
 
 async def put_hashes(session: AsyncSession, slot: int, rows: Iterable[tuple[str, str | None]]) -> None:

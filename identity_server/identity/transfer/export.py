@@ -2,14 +2,15 @@
 
 from collections.abc import AsyncIterator
 
-from identity_server.identity.associations.store import Bound, page_of_bound
+from identity_server.identity.associations.statement import PlainBinding
+from identity_server.identity.associations.store import page_of_bound
 from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.database import Database
 
 _PAGE = 5_000
 
 
-async def export_bindings(database: Database) -> AsyncIterator[list[Bound]]:
+async def export_bindings(database: Database) -> AsyncIterator[list[PlainBinding]]:
     after = Threepid("", "")
     while True:
         async with database.reading() as session:
@@ -17,4 +18,4 @@ async def export_bindings(database: Database) -> AsyncIterator[list[Bound]]:
         yield page
         if len(page) < _PAGE:
             return
-        after = page[-1].threepid
+        after = Threepid(*page[-1][:2])

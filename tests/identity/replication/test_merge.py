@@ -70,7 +70,7 @@ async def test_any_order_delay_and_repetition_of_batches_ends_in_the_same_state(
         finally:
             await database.close()
     expected = winners(claims)
-    assert {bound.threepid: bound.user_id for bound in held} == expected
+    assert {Threepid(medium, address): user_id for medium, address, user_id, _ in held} == expected
     assert json.loads(indexed) == {
         lookup_hash(threepid.address, threepid.medium, pepper.pepper): user_id for threepid, user_id in expected.items()
     }
