@@ -23,6 +23,7 @@ from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.identifiers import check_user_id
 from identity_server.matrix.threepid import EMAIL, Threepid, canonical, lowercase_spelling
 from identity_server.runtime.clock import SystemClock
+from identity_server.runtime.helpers import step_back
 from identity_server.runtime.tokens import SystemEntropy
 from identity_server.settings import Settings
 
@@ -116,6 +117,7 @@ async def _export(settings: Settings, file: Path) -> None:
 
 
 async def _import(settings: Settings, file: Path) -> None:
+    step_back()
     size = None if str(file) == "-" else file.stat().st_size
     with sys.stdin.buffer if str(file) == "-" else file.open("rb") as lines, Progress(console=errors) as bar:
         task = bar.add_task("importing", total=size)

@@ -1,6 +1,5 @@
 """`identity-server pepper`."""
 
-import os
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,11 +11,9 @@ from identity_server.cli.context import console, fail, open_database, run, setti
 from identity_server.identity.lookup import store
 from identity_server.identity.lookup.rotate import InGrace, rotate
 from identity_server.runtime.clock import SystemClock
+from identity_server.runtime.helpers import step_back
 from identity_server.runtime.tokens import SystemEntropy
 from identity_server.settings import Settings
-
-# Lookups, of which the largest step back too, go before.
-NICENESS = 15
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The pepper that lookups are hashed with.")
 
@@ -46,7 +43,7 @@ async def _status(settings: Settings) -> None:
 
 
 async def _rotate(settings: Settings, force: bool) -> None:
-    os.nice(NICENESS)
+    step_back()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with open_database(settings) as database:
         with Progress(*columns, console=console) as bar:

@@ -25,7 +25,7 @@ _CLOSE_SECONDS = 5
 # Of pages, for each connection. More is slower where the table is large (by a third at 10,000,000 rows and 14 MB):
 # leaves are hardly met twice, and each is then read into memory that no processor has at hand.
 _CACHE_KIB = 2_000
-_NICENESS = 10
+_NICENESS = 15
 
 
 class FastReads(Protocol):

@@ -3,12 +3,21 @@
 import asyncio
 import gc
 import multiprocessing
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+
+_NICENESS = 19
+
+
+def step_back() -> None:
+    """Let everything that serves go before this process: also large lookups, which step back themselves."""
+    os.nice(_NICENESS)
 
 
 class Run(Protocol):

@@ -1,5 +1,6 @@
 from typing import Any
 
+import orjson
 import pytest
 
 from identity_server.matrix.threepid import lookup_hash
@@ -113,3 +114,27 @@ async def test_a_malformed_lookup_says_what_is_wrong(
 ) -> None:
     answer = await look_up(server, await server.account(), **body)
     assert (answer.status_code, answer.json()["errcode"]) == (400, errcode)
+
+
+@pytest.mark.parametrize("spoilt", ["", '"', "[]", "5", "null", '"a\\u0041"', '"\udcff"', '"a" "b"', '"a"b'])
+async def test_many_addresses_are_read_like_few(server: IdentityServer, spoilt: str) -> None:
+    """Hashes that come in thousands are read in another way than a few, or than anything else."""
+    headers = await server.bound("@alice:hs.test")
+    pepper = (await server.client.get(f"{V2}/hash_details", headers=headers)).json()["lookup_pepper"]
+    known = hashed("alice@example.org", "email", pepper)
+    statuses, answers = [], []
+    for count in (3, 900):
+        others = [hashed(f"{number}@example.org", "email", pepper) for number in range(count)]
+        addresses = ", ".join([f'"{hash_}"' for hash_ in [known, *others, known]] + [spoilt] * bool(spoilt))
+        body = f'{{"algorithm": "sha256", "pepper": "{pepper}", "addresses": [{addresses}]}}'
+        answer = await server.client.post(
+            f"{V2}/lookup", content=body.encode(errors="surrogateescape"), headers=headers
+        )
+        statuses.append(answer.status_code)
+        answers.append(answer.text)
+    assert answers[0] == answers[1]
+    expected = 200 if spoilt in ("", '"a\\u0041"') else 400
+    assert statuses == [expected, expected]
+    if expected == 200:
+        assert answers[0].count(known) == 1
+        assert orjson.loads(answers[0]) == {"mappings": {known: "@alice:hs.test"}}

@@ -1,6 +1,5 @@
 """Lookup (Identity Service API, "Association lookup")."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -9,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 from identity_server.identity.access.current import authenticate
 from identity_server.identity.lookup.find import find_by_address, find_by_hash
 from identity_server.identity.lookup.peppers import OpenPeppers, Peppers
+from identity_server.identity.lookup.question import read_question
 from identity_server.identity.terms.signed import SignedAccount, require_terms
-from identity_server.matrix.errors import InvalidParam, InvalidPepper, MissingParams, TooLarge
+from identity_server.matrix.errors import InvalidPepper
 from identity_server.runtime.dependencies import OpenSettings, source_address
-from identity_server.runtime.requests import parse_object
 from identity_server.runtime.resources import Resources
 
 router = APIRouter(prefix="/_matrix/identity/v2", tags=["lookup"])
@@ -46,44 +45,21 @@ async def look_up(request: Request) -> Response:
     account = await require_terms(await authenticate(request, resources), resources)
     await resources.limits.hit("lookup_per_account", account.user_id)
     await resources.limits.hit("lookup_per_source", await source_address(request))
-    body = parse_object(await request.body())
-    algorithm, pepper, addresses = _text(body, "algorithm"), _text(body, "pepper"), _addresses(body)
-    settings = resources.settings.lookup
-    if algorithm not in settings.algorithms:
-        raise InvalidParam("The algorithm is not supported")
-    if len(addresses) > settings.max_addresses:
-        raise TooLarge(f"At most {settings.max_addresses} addresses are looked up at once")
-    if (live := await peppers.accepted(pepper)) is None:
+    question = read_question(await request.body(), resources.settings.lookup)
+    if (live := await peppers.accepted(question.pepper)) is None:
         raise InvalidPepper(
             "Unknown or invalid pepper - has it been rotated?",
-            algorithm=algorithm,
+            algorithm=question.algorithm,
             lookup_pepper=(await peppers.current()).pepper,
         )
-    if algorithm == "none":
+    if question.algorithm == "none":
         async with resources.database.reading() as session:
-            mappings = orjson.dumps(await find_by_address(session, addresses))
+            mappings = orjson.dumps(await find_by_address(session, orjson.loads(question.addresses)))
     else:
-        mappings = await find_by_hash(resources.database, live.slot, addresses)
+        mappings = await find_by_hash(resources.database, live.slot, question.addresses, question.size)
     return Response(b'{"mappings":%b}' % mappings, media_type="application/json")
 
 
 @router.get("/hash_details")
 async def get_hash_details(_account: SignedAccount, peppers: OpenPeppers, settings: OpenSettings) -> dict[str, Any]:
     return {"lookup_pepper": (await peppers.current()).pepper, "algorithms": list(settings.lookup.algorithms)}
-
-
-def _text(body: Mapping[str, Any], name: str) -> str:
-    if name not in body:
-        raise MissingParams(f"{name} is missing")
-    if not isinstance(body[name], str):
-        raise InvalidParam(f"{name} must be a string")
-    return str(body[name])
-
-
-def _addresses(body: Mapping[str, Any]) -> list[str]:
-    if "addresses" not in body:
-        raise MissingParams("addresses is missing")
-    addresses = body["addresses"]
-    if not isinstance(addresses, list) or not set(map(type, addresses)) <= {str}:
-        raise InvalidParam("addresses must be a list of strings")
-    return addresses

@@ -8,12 +8,11 @@ from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.threepid import Threepid, canonical
 from identity_server.runtime.database import Database
 
-# The result is the answer's JSON, made by the engine. CROSS JOIN pins SQLite's order: one probe per hash. It puts them
-# in order first, as they stand in the table, so that 10,000 cost a third less; Python would hold up everybody else
-# meanwhile.
+# The result is the answer's JSON, made by the engine. SQLite first puts what is asked in order, each once, and probes
+# its index from left to right: 10,000 cost a third less than as they come. Python would hold others up meanwhile.
 _SQLITE = (
-    "SELECT json_group_object(hash, user_id) FROM (SELECT value FROM json_each($1) ORDER BY value)"
-    " CROSS JOIN lookup_{slot} ON hash = value WHERE user_id IS NOT NULL"
+    "SELECT json_group_object(hash, user_id) FROM lookup_{slot}"
+    " WHERE hash IN (SELECT value FROM json_each($1)) AND user_id IS NOT NULL"
 )
 _POSTGRESQL = (
     "SELECT coalesce(json_object_agg(hash, user_id)::text, '{{}}')"
@@ -23,15 +22,16 @@ _POSTGRESQL = (
 _FEW = 50
 
 
-async def find_by_hash(database: Database, slot: int, hashes: list[str]) -> bytes:
-    """A JSON object from those of ``hashes`` that are known to the user IDs behind them."""
-    wanted = list(dict.fromkeys(hashes))  # each once, or it would stand twice in the answer
-    is_expensive = len(wanted) > _FEW
+async def find_by_hash(database: Database, slot: int, hashes: bytes, count: int) -> bytes:
+    """A JSON object from those of ``hashes`` (a JSON array of ``count`` strings) that are known to the user IDs behind
+    them."""
+    is_expensive = count > _FEW
     if database.is_sqlite:
-        asked = orjson.dumps(wanted).decode()
+        asked = hashes.decode()
         found = await database.lookups.value(_SQLITE.format(slot=slot), asked, expensive=is_expensive)
     else:
-        known = [hash_ for hash_ in wanted if "\0" not in hash_]  # of characters that PostgreSQL stores
+        # Of characters that PostgreSQL stores.
+        known = [hash_ for hash_ in orjson.loads(hashes) if "\0" not in hash_]
         found = await database.lookups.value(_POSTGRESQL.format(slot=slot), known, expensive=is_expensive)
     return str(found).encode()
 

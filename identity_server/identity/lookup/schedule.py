@@ -14,6 +14,7 @@ from identity_server.identity.lookup.rotate import InGrace, rotate
 from identity_server.identity.lookup.store import LivePepper
 from identity_server.runtime.clock import SystemClock
 from identity_server.runtime.database import Database
+from identity_server.runtime.helpers import step_back
 from identity_server.runtime.tokens import SystemEntropy
 from identity_server.settings import Settings
 
@@ -41,7 +42,7 @@ def _is_rotation_due(live: Sequence[LivePepper], settings: Settings, now_ms: int
 
 
 async def _elsewhere(act: Callable[[Settings], bool], settings: Settings) -> bool:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=step_back) as process:
         return await asyncio.get_running_loop().run_in_executor(process, act, settings)
 
 
