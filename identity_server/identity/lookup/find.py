@@ -19,7 +19,7 @@ _POSTGRESQL = (
     " FROM lookup_{slot} WHERE hash = ANY($1::text[]) AND user_id IS NOT NULL"
 )
 # Up to here the query is cheaper than the hop to a thread.
-_FEW = 50
+_FEW = 100
 
 
 async def find_by_hash(database: Database, slot: int, hashes: bytes, count: int) -> bytes:
