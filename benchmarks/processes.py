@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import asyncpg
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TURN_SECONDS = 0.1
 
 
 def free_port() -> int:
@@ -139,6 +141,36 @@ async def _answers(port: int, path: str) -> bool:
     status = await reader.readline()
     writer.close()
     return status.startswith(b"HTTP/1.1 ")
+
+
+@asynccontextmanager
+async def held_back(server: Server, share: float) -> AsyncIterator[None]:
+    """Let each worker of ``server`` run for only so much of the time, and one after the other, as if it had a small
+    processor to itself."""
+    main, *children = _family(server.pid)
+    spawned = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    workers = spawned or [main]
+
+    async def alternate(pid: int, after: float) -> None:
+        await asyncio.sleep(after)
+        try:
+            while True:
+                os.kill(pid, signal.SIGSTOP)
+                await asyncio.sleep(_TURN_SECONDS * (1 - share))
+                os.kill(pid, signal.SIGCONT)
+                await asyncio.sleep(_TURN_SECONDS * share)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    tasks = [
+        asyncio.create_task(alternate(pid, number * _TURN_SECONDS / len(workers))) for number, pid in enumerate(workers)
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def _family(pid: int) -> Iterator[int]:
