@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,12 +144,9 @@ async def _answers(port: int, path: str) -> bool:
 
 
 @asynccontextmanager
-async def held_back(server: Server, share: float) -> AsyncIterator[None]:
-    """Let each worker of ``server`` run for only so much of the time, and one after the other, as if it had a small
-    processor to itself."""
-    main, *children = _family(server.pid)
-    spawned = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    workers = spawned or [main]
+async def held_back(servers: Sequence[Server], share: float) -> AsyncIterator[None]:
+    """Let each of ``servers`` run for only so much of the time, and one after the other, as if it had a small processor
+    to itself."""
 
     async def alternate(pid: int, after: float) -> None:
         await asyncio.sleep(after)
@@ -163,7 +160,8 @@ async def held_back(server: Server, share: float) -> AsyncIterator[None]:
             os.kill(pid, signal.SIGCONT)
 
     tasks = [
-        asyncio.create_task(alternate(pid, number * _TURN_SECONDS / len(workers))) for number, pid in enumerate(workers)
+        asyncio.create_task(alternate(server.pid, number * _TURN_SECONDS / len(servers)))
+        for number, server in enumerate(servers)
     ]
     try:
         yield
