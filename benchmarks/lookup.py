@@ -13,7 +13,7 @@ from benchmarks.report import Row
 from benchmarks.world import World
 
 _SHARE = 0.25
-_GROWING = ((1, 16, 20_000), (1_000, 1, 200))
+_GROWING = ((1, 16, 5_000), (1_000, 1, 200))
 """How many hashes, on how many connections, in how many different requests."""
 
 
