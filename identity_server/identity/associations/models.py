@@ -57,7 +57,7 @@ class CurrentAssociation(Table):
     """
 
     __tablename__ = "associations"
-    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 (SQLAlchemy's own form)
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
     medium: Mapped[str] = mapped_column(Key, primary_key=True)
     address: Mapped[str] = mapped_column(Key, primary_key=True)

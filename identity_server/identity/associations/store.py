@@ -14,6 +14,8 @@ from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.bulk import insert_rows, replacing
 
 _LOG = "associations"
+_STATED = ("position", "medium", "address", "user_id", "ts", "not_before", "not_after")
+_KEY, _HELD = ("medium", "address"), ("user_id", "ts", "origin", "origin_id", "spelling")
 
 # One parameter for all addresses: as one each, 10,000 of them cost more than the whole rest of an import.
 _SELECT_SQLITE = (
@@ -192,45 +194,23 @@ class Signed(NamedTuple):
 
 async def append(session: AsyncSession, at: Head, origin: str, statements: Sequence[Signed]) -> None:
     """Add our own ``statements`` to the log behind ``at``, which ``lock_log`` answered."""
-    await add_entries(session, at, statements)
+    entries = [
+        (position, *said.threepid, said.user_id, said.ts, said.not_before, said.not_after, key_id, signature)
+        for position, (said, key_id, signature) in enumerate(statements, start=at.position + 1)
+    ]
+    await insert_rows(session, LogEntry, (*_STATED, "key_id", "signature"), entries)
     await set_tree(session, *grown(at.peaks, at.secret, origin, (signed.statement for signed in statements)))
-
-
-async def add_entries(session: AsyncSession, at: Head, statements: Sequence[Signed]) -> None:
-    """The entries of ``append``; to be followed, in the same transaction, by ``set_tree``."""
-    await insert_rows(
-        session,
-        LogEntry,
-        ("position", "medium", "address", "user_id", "ts", "not_before", "not_after", "key_id", "signature"),
-        [
-            (position, *said.threepid, said.user_id, said.ts, said.not_before, said.not_after, key_id, signature)
-            for position, (said, key_id, signature) in enumerate(statements, start=at.position + 1)
-        ],
-    )
 
 
 async def add_unsigned(session: AsyncSession, at: Head, origin: str, ts: int, bindings: Sequence[PlainBinding]) -> None:
     """State ``bindings`` about which nothing was known: their entries, and that they hold. To be followed, in the same
     transaction, by ``set_tree``. Millions pass here: no object is made of any."""
-    not_after, first = ts + LIFETIME_MS, at.position + 1
-    await insert_rows(
-        session,
-        LogEntry,
-        ("position", "medium", "address", "user_id", "ts", "not_before", "not_after"),
-        [
-            (position, medium, address, user_id, ts, ts, not_after)
-            for position, (medium, address, user_id, _) in enumerate(bindings, start=first)
-        ],
-    )
-    await insert_rows(
-        session,
-        CurrentAssociation,
-        ("medium", "address", "user_id", "ts", "origin", "origin_id", "spelling"),
-        [
-            (medium, address, user_id, ts, origin, position, spelling)
-            for position, (medium, address, user_id, spelling) in enumerate(bindings, start=first)
-        ],
-    )
+    not_after, entries, holding = ts + LIFETIME_MS, [], []
+    for position, (medium, address, user_id, spelling) in enumerate(bindings, start=at.position + 1):
+        entries.append((position, medium, address, user_id, ts, ts, not_after))
+        holding.append((medium, address, user_id, ts, origin, position, spelling))
+    await insert_rows(session, LogEntry, _STATED, entries)
+    await insert_rows(session, CurrentAssociation, _KEY + _HELD, holding)
 
 
 async def set_tree(session: AsyncSession, peaks: Peaks, completed: Sequence[Node]) -> None:
@@ -243,11 +223,5 @@ async def set_tree(session: AsyncSession, peaks: Peaks, completed: Sequence[Node
 
 async def put_current(session: AsyncSession, winners: Sequence[tuple[Threepid, Current]]) -> None:
     """Let each address be held as its ``Current`` says."""
-    key, values = ("medium", "address"), ("user_id", "ts", "origin", "origin_id", "spelling")
-    await insert_rows(
-        session,
-        CurrentAssociation,
-        key + values,
-        [(*threepid, winner.user_id, *winner.precedence, winner.spelling) for threepid, winner in winners],
-        on_conflict=replacing(key, values),
-    )
+    rows = [(*threepid, winner.user_id, *winner.precedence, winner.spelling) for threepid, winner in winners]
+    await insert_rows(session, CurrentAssociation, _KEY + _HELD, rows, on_conflict=replacing(_KEY, _HELD))

@@ -11,6 +11,9 @@ from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.bulk import insert_rows, replacing
 from identity_server.runtime.database import in_chunks
 
+_REMOVE_SQLITE = "DELETE FROM lookup_{slot} WHERE hash IN (SELECT value FROM json_each(?))"
+_REMOVE_POSTGRESQL = "DELETE FROM lookup_{slot} WHERE hash = ANY($1::text[])"
+
 State = Literal["building", "current", "retiring"]
 
 
@@ -81,13 +84,11 @@ async def add_hashes(session: AsyncSession, slot: int, rows: Iterable[tuple[str,
 
 async def remove_hashes(session: AsyncSession, slot: int, hashes: Collection[str]) -> None:
     connection = await session.connection()
-    table, sorted_hashes = SLOTS[slot].__tablename__, sorted(hashes)
+    sorted_hashes = sorted(hashes)
     if connection.dialect.name == "sqlite":
-        statement = f"DELETE FROM {table} WHERE hash IN (SELECT value FROM json_each(?))"  # noqa: S608 (our own name)
-        await connection.exec_driver_sql(statement, (orjson.dumps(sorted_hashes).decode(),))
+        await connection.exec_driver_sql(_REMOVE_SQLITE.format(slot=slot), (orjson.dumps(sorted_hashes).decode(),))
     else:
-        statement = f"DELETE FROM {table} WHERE hash = ANY($1::text[])"  # noqa: S608 (our own name)
-        await connection.exec_driver_sql(statement, (sorted_hashes,))
+        await connection.exec_driver_sql(_REMOVE_POSTGRESQL.format(slot=slot), (sorted_hashes,))
 
 
 async def remove_unbound(session: AsyncSession, slot: int) -> None:

@@ -9,7 +9,8 @@ end, in order (``lookup/fill.py``). An import that was killed before is finished
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from itertools import islice
 from typing import NamedTuple
 
@@ -59,12 +60,13 @@ async def import_bindings(
         await hashes.finish_another(progress)
         with uncollected(), Helper(processes=2) as helper:
             try:
-                async for count, bindings in _batches(lines, at_once, helper):
-                    async with database.transaction() as session:
-                        batch = _Batch(session, server_name, clock.now_ms())
-                        stated += await batch.state(bindings, hashes, helper)
-                    read += count
-                    progress("importing", read, 0)
+                async with aclosing(_batches(lines, at_once, helper)) as batches:
+                    async for count, bindings in batches:
+                        async with database.transaction() as session:
+                            batch = _Batch(session, server_name, clock.now_ms())
+                            stated += await batch.state(bindings, hashes, helper)
+                        read += count
+                        progress("importing", read, 0)
             except BadLine as error:
                 bad_line = error
             await hashes.put_in(progress, helper.run)
@@ -75,7 +77,7 @@ async def import_bindings(
 
 async def _batches(
     lines: Iterator[bytes], at_once: int, helper: Helper
-) -> AsyncIterator[tuple[int, list[PlainBinding]]]:
+) -> AsyncGenerator[tuple[int, list[PlainBinding]]]:
     """How many lines, and what they say; while one batch is stated, the next is read."""
 
     async def read(after: int) -> tuple[int, list[PlainBinding]]:
