@@ -65,7 +65,8 @@ def import_file(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="Lines of JSON as export writes them; - for standard input.")],
 ) -> None:
-    """State many bindings on your own word; addresses of which anything is known already are left alone."""
+    """State many bindings on your own word; addresses of which anything is known already are left alone.
+    Lookups find them once all is stated."""
     run(_import(settings_of(context), file))
 
 
