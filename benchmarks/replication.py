@@ -4,7 +4,7 @@ import asyncio
 import resource
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -32,6 +32,7 @@ from identity_server.runtime.tokens import SystemEntropy
 from identity_server.settings import FederationSettings
 
 _TAKER = "taker.test"
+_RETIRING_SECONDS = 10
 _TAKEN = "SELECT taken_position FROM peers"
 _RETIRED = "SELECT coalesce(min(origin_id), 0) - 1 FROM peer_statements"
 
@@ -78,11 +79,12 @@ async def replication(world: World) -> AsyncIterator[Row]:
     )
     retiring = in_process(_retire, f"sqlite:///{file}")
     seconds, longest_ms = await _watched(world, "retiring", retiring, file, _RETIRED, size)
-    assert _value(file, "SELECT count(*) FROM lookup_0") == 0
+    left = _value(file, "SELECT count(*) FROM peer_statements")
+    assert _value(file, "SELECT count(*) FROM lookup_0") == left < size
     yield Row(
-        f"retiring a peer that stated {size:,}",
-        f"{size / seconds:,.0f} rows/s; the longest transaction {longest_ms:.0f} ms",
-        figures={"rows_per_s": size / seconds, "longest_ms": longest_ms},
+        f"retiring a peer that stated {size:,}, the first {_RETIRING_SECONDS} seconds",
+        f"{(size - left) / seconds:,.0f} rows/s; the longest transaction {longest_ms:.0f} ms",
+        figures={"rows_per_s": (size - left) / seconds, "longest_ms": longest_ms},
     )
 
 
@@ -167,7 +169,9 @@ async def _timed_retirement(url: str) -> tuple[float, float]:
     database = _Timed(url)
     try:
         began = perf_counter()
-        await retire(database, data.NAME, _TAKER)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RETIRING_SECONDS):
+                await retire(database, data.NAME, _TAKER)
         return perf_counter() - began, database.longest_ms
     finally:
         await database.close()
