@@ -17,7 +17,7 @@ from sqlalchemy.pool import PoolResetState
 
 from identity_server.matrix.errors import MatrixError
 from identity_server.runtime.fast_reads import FastReads, PostgresReads, SqliteReads
-from identity_server.runtime.sqlite_driver import OneHop
+from identity_server.runtime.sqlite_driver import SqliteDriver
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -58,7 +58,7 @@ class Database:
                 # What is in it is nobody else's business.
                 Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.engine = self._sqlite_engine(pool_size=1, begin="BEGIN IMMEDIATE", query_only=False)
-            self._reading = self._sqlite_engine(pool_size=4, begin="BEGIN", query_only=True)
+            self._reading = self._sqlite_engine(pool_size=4, begin="BEGIN DEFERRED", query_only=True)
             self.fast: FastReads = SqliteReads(self.url.database or "")
         else:
             self.engine = create_async_engine(
@@ -97,7 +97,7 @@ class Database:
 
     def _sqlite_engine(self, *, pool_size: int, begin: str, query_only: bool) -> AsyncEngine:
         engine = create_async_engine(
-            self.url, module=OneHop(), pool_size=pool_size, max_overflow=0, pool_timeout=60, hide_parameters=True
+            self.url, module=SqliteDriver(), pool_size=pool_size, max_overflow=0, pool_timeout=60, hide_parameters=True
         )
 
         @event.listens_for(engine.sync_engine, "connect")
