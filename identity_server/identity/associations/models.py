@@ -33,7 +33,7 @@ class LogNode(Table):
 class LogEntry(Table):
     """What this server has stated, in order; never changed. ``user_id`` is null in a tombstone.
 
-    ``signature`` is null in what was imported: that is signed when a peer first asks for it.
+    ``key_id`` and ``signature``: as whoever bound it was answered; null in what was imported.
     """
 
     __tablename__ = "association_log"

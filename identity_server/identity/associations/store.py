@@ -185,7 +185,7 @@ async def history(session: AsyncSession, threepid: Threepid) -> list[LogEntry]:
 
 
 class Signed(NamedTuple):
-    """A statement of our own; without a signature, it is signed when a peer first asks."""
+    """A statement of our own, and the signature with which whoever bound it was answered."""
 
     statement: Statement
     key_id: str | None = None

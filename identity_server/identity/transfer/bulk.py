@@ -1,4 +1,4 @@
-"""Stating many bindings at once, on the operator's word: in large transactions, signed when a peer first asks.
+"""Stating many bindings at once, on the operator's word, in large transactions.
 
 An address about which anything is known already, bound or unbound, is left alone: an import takes nothing away, and
 repeating it changes nothing.
