@@ -16,6 +16,7 @@ from ipaddress import ip_address
 import idna
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_SHORT = 70  # fits a line, which has 78 characters (RFC 5322, 2.1.1)
 _SPECIAL = re.compile(r"[\s\x00-\x20\x7f<>(),:;\"\[\]\\]")
 
 
@@ -90,7 +91,7 @@ def compose(
     # package writes the headers that can go wrong, and the rest is written out here.
     content = [
         _from(sender, needs_utf8),
-        _folded("To", Address("", local_part, domain), needs_utf8),
+        _to(local_part, domain, needs_utf8),
         _subject(subject, needs_utf8),
         f"Date: {format_datetime(datetime.fromtimestamp(now_ms / 1000, UTC))}\r\n",
         f"Message-ID: <{message_id}@{sender.domain}>\r\n",
@@ -113,6 +114,13 @@ def compose(
 @lru_cache(maxsize=8)
 def _from(sender: Sender, utf8: bool) -> str:
     return _folded("From", Address(sender.display_name, sender.local_part, sender.domain), utf8)
+
+
+def _to(local_part: str, domain: str, utf8: bool) -> str:
+    address = f"{local_part}@{domain}"
+    if address.isascii() and len(address) <= _SHORT:
+        return f"To: {address}\r\n"  # nothing to quote, ``split_address`` has seen to that, and nothing to fold
+    return _folded("To", Address("", local_part, domain), utf8)
 
 
 @lru_cache(maxsize=64)

@@ -1,10 +1,13 @@
 from email import message_from_bytes
+from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTPUTF8
+from email.policy import SMTP, SMTPUTF8
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from identity_server.identity.delivery.mail import Mail, Sender, compose, mail_domain
+from identity_server.identity.delivery.mail import Mail, Sender, compose, mail_domain, split_address
 
 SENDER = Sender.parse("", "id.example.org")
 NOW_MS = 1_700_000_000_000
@@ -37,6 +40,20 @@ def test_a_mail_has_a_text_and_an_html_body_the_better_one_last() -> None:
     assert (text.get_content_type(), html.get_content_type()) == ("text/plain", "text/html")
     assert text.get_content().replace("\r\n", "\n") == "Grüße,\n\nsie gelten.\n"
     assert "<p>Grüße</p>" in html.get_content()
+
+
+def printable(longest: int) -> st.SearchStrategy[str]:
+    return st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=longest)
+
+
+@given(printable(64), printable(64))
+def test_whoever_can_be_written_to_stands_in_the_mail_as_the_email_package_would_write_it(local: str, on: str) -> None:
+    try:
+        local_part, domain = split_address(f"{local}@{on}")
+    except ValueError:
+        return
+    written = SMTP.fold("To", SMTP.header_factory("To", Address("", local_part, domain)))
+    assert f"\r\n{written}".encode() in mail_to(f"{local}@{on}").content
 
 
 def test_a_mail_without_html_is_plain() -> None:
