@@ -143,8 +143,9 @@ class IdentityClient:
 
         Raises ``InvalidSignature``.
         """
-        signatures = association.get("signatures", {}).get(server_name, {})
-        if not signatures:
+        by_signer = association.get("signatures")
+        signatures = by_signer.get(server_name) if isinstance(by_signer, dict) else None
+        if not isinstance(signatures, dict) or not signatures:
             raise InvalidSignature(f"{server_name} has not signed it")
         for key_id in signatures:
             served = text_of(await self.api.call("GET", f"{_V2}/pubkey/{key_id}"), "public_key")

@@ -107,7 +107,9 @@ def check(answer: Any, server_name: str, *, now_ms: int) -> PublishedKeys:
         }
         if len(verify_keys) + len(old_verify_keys) > _MAX_KEYS:
             raise InvalidServerKeys("the server has more keys than are worth keeping")
-        signed_with = answer["signatures"][server_name].keys() & verify_keys.keys()
+        # All of them must be readable: a notary adds its own to the answer.
+        signed_by = {signer: by_key.keys() for signer, by_key in answer["signatures"].items()}
+        signed_with = signed_by[server_name] & verify_keys.keys()
         valid_until_ts = _timestamp(answer["valid_until_ts"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InvalidServerKeys("the keys cannot be read") from error

@@ -81,6 +81,9 @@ async def test_an_address_is_proven_bound_found_in_any_spelling_and_unbound(
         await alice.verify_association({**association, "mxid": "@mallory:hs.test"}, "is.test")
     with pytest.raises(InvalidSignature):
         await alice.verify_association(association, "other.test")
+    for malformed in (None, 5, [], {"is.test": 5}, {"is.test": ["ed25519:0"]}):
+        with pytest.raises(InvalidSignature):
+            await alice.verify_association({**association, "signatures": malformed}, "is.test")
 
     assert await alice.lookup([Threepid("email", "STRAUß@example.ORG"), PHONE]) == {EMAIL: ALICE}
     await alice.unbind(EMAIL, ALICE)

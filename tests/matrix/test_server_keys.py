@@ -81,6 +81,13 @@ def test_an_answer_must_be_signed_with_a_key_in_it_and_with_none_wrongly() -> No
             check(wrong, "hs.test", now_ms=NOW)
 
 
+@pytest.mark.parametrize("malformed", [None, 1, "x", []])
+def test_signatures_of_others_that_a_notary_could_not_add_its_own_to_are_refused(malformed: Any) -> None:
+    signed = answer()
+    with pytest.raises(InvalidServerKeys):
+        check({**signed, "signatures": {**signed["signatures"], "notary.test": malformed}}, "hs.test", now_ms=NOW)
+
+
 def test_an_old_key_cannot_vouch_for_the_answer() -> None:
     retired = SigningKey.from_seed("ed25519:old", b"0" * 32)
     said = publish("hs.test", [FIRST], [OLD], now_ms=NOW)

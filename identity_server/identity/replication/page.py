@@ -8,9 +8,9 @@ was tampered with, or a history that was rewritten, does not fit.
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 from unpaddedbase64 import decode_base64, encode_base64
 
@@ -97,13 +97,18 @@ class _HeadJson(BaseModel):
     ts: int = Field(ge=0)
 
 
+@with_config(strict=True, extra="allow")
+class _SignedJson(TypedDict):
+    signatures: NotRequired[dict[str, dict[str, str]]]
+
+
 class _PageJson(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     origin: str
     after: int = Field(ge=0)
     entries: list[_EntryJson] = Field(max_length=MAX_ENTRIES)
-    head: dict[str, Any]
+    head: _SignedJson
 
 
 def read_page(body: Any, origin: str) -> Page:
@@ -126,7 +131,7 @@ def read_page(body: Any, origin: str) -> Page:
         ]
     except (ValidationError, ValueError) as error:
         raise BadJson("The page is malformed") from error
-    if page.origin != origin or page.head.get("origin") != origin:
+    if page.origin != origin or head.signed["origin"] != origin:
         raise BadJson("A peer speaks in its own name only")
     if head.size != page.after + len(entries):
         raise BadJson("The tree head is not that of the page's last entry")

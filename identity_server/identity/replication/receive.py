@@ -62,7 +62,7 @@ class Peers:
         """
         standing = on.leaves if on else Standing.of(await self.trusted(page.origin))
         signers = page.head.signed.get("signatures", {}).get(page.origin, {})
-        for key_id in list(signers)[:10] if isinstance(signers, dict) else ():
+        for key_id in list(signers)[:10]:
             try:
                 key = await self.key(page.origin, key_id)
             except UnknownKey:
