@@ -1,6 +1,7 @@
 """Who is it that speaks, and what it says: authentication of peers and of their pages."""
 
 import asyncio
+import contextlib
 
 from identity_server.identity.replication import store
 from identity_server.identity.replication.client import PeerClient, PeerRefused
@@ -12,19 +13,24 @@ from identity_server.matrix.errors import Forbidden
 from identity_server.matrix.http import Unreachable
 from identity_server.matrix.server_keys import UnknownKey
 from identity_server.matrix.signing import VerifyKey
+from identity_server.matrix.single_flight import SingleFlight
 from identity_server.runtime.bulk import uncollected
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database
 
+_PAUSE_MS = 10_000
+
 
 class Peers:
-    """The peers as they are now: who they are, with which keys."""
+    """The peers as they are now: who they are, with which keys. Each is asked for them at most once in 10 seconds."""
 
     def __init__(self, database: Database, client: PeerClient, clock: Clock, *, max_skew_ms: int) -> None:
         self._database = database
         self._client = client
         self._clock = clock
         self._max_skew_ms = max_skew_ms
+        self._ask_again_ts: dict[str, int] = {}
+        self._flights: SingleFlight[str, None] = SingleFlight()
 
     async def trusted(self, name: str) -> Peer:
         """Raises ``UnknownPeer`` for one that we have not, or no longer believe."""
@@ -43,17 +49,21 @@ class Peers:
     async def key(self, name: str, key_id: str) -> VerifyKey:
         """The peer's key; one that we have not seen may be announced by one that we have. Raises ``UnknownKey``."""
         peer = await self.trusted(name)
-        if (known := await self._known(name, key_id)) is None:
-            try:
-                published = await self._client.keys(peer.base_url)
-                async with self._database.transaction() as session:
-                    await follow_keys(session, name, published, now_ms=self._clock.now_ms())
-            except (Unreachable, PeerRefused, BadKeys) as error:
-                raise UnknownKey(str(error)) from error
+        known = await self._known(name, key_id)
+        if known is None and self._clock.now_ms() >= self._ask_again_ts.get(name, 0):
+            await self._flights.run(name, lambda: self._ask_for_keys(peer))
             known = await self._known(name, key_id)
         if known is None:
             raise UnknownKey("the peer does not publish this key")
         return known
+
+    async def _ask_for_keys(self, peer: Peer) -> None:
+        # Whoever claims to be the peer, with a key that he has invented, lets us ask: so not at once again.
+        with contextlib.suppress(Unreachable, PeerRefused, BadKeys):
+            published = await self._client.keys(peer.base_url)
+            async with self._database.transaction() as session:
+                await follow_keys(session, peer.name, published, now_ms=self._clock.now_ms())
+        self._ask_again_ts[peer.name] = self._clock.now_ms() + _PAUSE_MS
 
     async def check(self, page: Page, on: Checked | None = None) -> Checked:
         """What the page comes to on top of what we have of the peer's log, or of a page that is being taken (``on``).

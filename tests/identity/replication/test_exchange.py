@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import pytest
@@ -158,20 +159,48 @@ async def test_a_rewritten_history_raises_the_alarm_and_changes_nothing(pair: Me
     assert await found(pair["b.test"], "bob@example.org") == {}
 
 
-async def test_a_new_key_is_followed_because_the_old_one_signs_for_it(pair: Mesh) -> None:
-    server = pair["a.test"]
+def roll_over(server: IdentityServer) -> str:
+    """The ID of the key that it signs with from now on."""
     generate_key(server.settings.signing_key_file, server.entropy)
-    keyring = Keyring("a.test", read_keys(server.settings.signing_key_file))
+    keyring = Keyring(server.settings.server.name, read_keys(server.settings.signing_key_file))
     for holder in (server.state["exchange"], server.state["peers"]._client):
         holder._keyring = keyring
     server.state["keyring"] = keyring
-    assert keyring.current.key_id == "ed25519:1"
+    return keyring.current.key_id
+
+
+async def test_a_new_key_is_followed_because_the_old_one_signs_for_it(pair: Mesh) -> None:
+    server = pair["a.test"]
+    assert roll_over(server) == "ed25519:1"
     await server.bound(ALICE)
     await pair.at_rest()
     assert await found(pair["b.test"], "alice@example.org") == {"alice@example.org": ALICE}
     async with pair["b.test"].database.reading() as session:
         keys = await store.peer_keys(session, "a.test")
     assert {key.key_id for key in keys} == {"ed25519:0", "ed25519:1"}
+
+
+async def test_who_invents_keys_of_a_peer_has_it_asked_once_and_a_new_key_is_followed_a_little_later(
+    pair: Mesh,
+) -> None:
+    b, log = pair["b.test"], "/_matrix/identity/io.identity_server/replication/log"
+
+    async def claims(key_id: str) -> int:
+        header = f'X-Matrix origin="a.test",destination="b.test",key="{key_id}",sig="{"A" * 86}"'
+        return (await b.client.get(log, headers={"Authorization": header})).status_code
+
+    before = len(pair.network.log)
+    assert await asyncio.gather(*(claims(f"ed25519:invented{number}") for number in range(5))) == [401] * 5
+    assert await claims("ed25519:another") == 401
+    assert [target for _, target, _ in pair.network.log[before:]] == [
+        "https://a.test/_matrix/identity/io.identity_server/replication/keys"
+    ]
+    roll_over(pair["a.test"])
+    client = pair["a.test"].state["peers"]._client
+    with pytest.raises(PeerRefused):
+        await client.log(await peer(pair["a.test"], "b.test"), 0, 10)
+    b.clock.advance(seconds=10)
+    assert (await client.log(await peer(pair["a.test"], "b.test"), 0, 10)).origin == "b.test"
 
 
 async def test_what_a_retired_peer_stated_gives_way_to_what_others_stated(pair: Mesh) -> None:
