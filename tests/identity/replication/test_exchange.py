@@ -203,6 +203,19 @@ async def test_who_invents_keys_of_a_peer_has_it_asked_once_and_a_new_key_is_fol
     assert (await client.log(await peer(pair["a.test"], "b.test"), 0, 10)).origin == "b.test"
 
 
+async def test_a_stranger_is_told_of_a_server_that_he_names_whether_it_is_a_peer_and_not_who_the_peers_are(
+    pair: Mesh,
+) -> None:
+    async def answered(origin: str) -> tuple[int, str]:
+        header = f'X-Matrix origin="{origin}",destination="b.test",key="ed25519:0",sig="{"A" * 86}"'
+        heads = "/_matrix/identity/io.identity_server/replication/heads"
+        answer = await pair["b.test"].client.get(heads, headers={"Authorization": header})
+        return answer.status_code, answer.json()["errcode"]
+
+    assert await answered("a.test") == (401, "M_UNAUTHORIZED")
+    assert await answered("c.test") == (403, "M_UNKNOWN_PEER")
+
+
 async def test_what_a_retired_peer_stated_gives_way_to_what_others_stated(pair: Mesh) -> None:
     await pair["b.test"].bound(BOB)
     pair["a.test"].clock.advance(seconds=1)
