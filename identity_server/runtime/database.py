@@ -55,8 +55,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             if self.url.database:
-                # What is in it is nobody else's business.
-                Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _make_private(Path(self.url.database))
             self.engine = self._sqlite_engine(pool_size=1, begin="BEGIN IMMEDIATE", query_only=False)
             self._reading = self._sqlite_engine(pool_size=4, begin="BEGIN DEFERRED", query_only=True)
             self.fast: FastReads = SqliteReads(self.url.database or "")
@@ -126,6 +125,13 @@ class Database:
                 connection.rollback()
 
         return engine
+
+
+def _make_private(file: Path) -> None:
+    """What is in a database is nobody else's business. SQLite gives the files beside it the mode of the first."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not file.exists():
+        file.touch(mode=0o600)
 
 
 def after_commit(session: AsyncSession, act: Callable[[], None]) -> None:

@@ -257,6 +257,28 @@ async def test_a_database_is_fine_once_it_has_the_tables_of_this_version(
     assert (outdated.level, outdated.mend) == ("problem", "identity-server migrate")
 
 
+async def test_an_sqlite_database_that_others_can_read_is_worth_a_warning(tmp_path: Path) -> None:
+    settings = Settings(server={"data_dir": tmp_path})
+    database = Database(settings.database_url)
+    await prepare(database, "identity")
+    await database.close()
+    file = Path(database.url.database or "")
+    for folder_mode, mode, levels in (
+        (0o755, 0o600, ["fine"]),
+        (0o755, 0o644, ["fine", "warning"]),
+        (0o750, 0o640, ["fine", "warning"]),
+        # Who may not enter the folder reads no file in it.
+        (0o750, 0o604, ["fine"]),
+        (0o700, 0o644, ["fine"]),
+    ):
+        tmp_path.chmod(folder_mode)
+        file.chmod(mode)
+        findings = await check_database(settings, CLOCK)
+        assert [finding.level for finding in findings] == levels
+    tmp_path.chmod(0o755)
+    assert (await check_database(settings, CLOCK))[1].mend == f"chmod 600 {file}*"
+
+
 async def test_a_clock_apart_from_the_databases_is_a_problem(postgres: str) -> None:
     findings = await check_database(Settings(database={"url": postgres}), FakeClock(CLOCK.now_ms() + 60_000))
     assert [finding.level for finding in findings if finding.subject == "clock"] == ["problem"]

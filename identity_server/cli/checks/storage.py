@@ -48,9 +48,15 @@ async def check_database(settings: Settings, clock: Clock) -> list[Finding]:
         ]
     if url.get_backend_name() == "sqlite" and (found := _check_folder(url)):
         return found
+    private = _check_privacy(url) if url.get_backend_name() == "sqlite" else []
     database = Database(settings.database_url, pool_size=1, replica_url=settings.database.replica_url)
     try:
-        return [await _check_schema(database), *await _check_clock(database, clock), *await _check_replica(settings)]
+        return [
+            await _check_schema(database),
+            *private,
+            *await _check_clock(database, clock),
+            *await _check_replica(settings),
+        ]
     except OutOfDate:
         return [problem("database", "its schema is of another version", "identity-server migrate")]
     except (DBAPIError, SQLAlchemyError, OSError) as error:
@@ -79,6 +85,15 @@ def _check_folder(url: URL) -> list[Finding]:
     if not file.exists():
         return [*scarce, warning("database", f"{file} is not there yet", "the first start makes it")]
     return scarce
+
+
+def _check_privacy(url: URL) -> list[Finding]:
+    file = Path(url.database or "")
+    mode, folder_mode = (stat.S_IMODE(path.stat().st_mode) for path in (file, file.parent))
+    # Whoever may not enter the folder cannot read the file, whatever its own mode: r of the one, x of the other.
+    if not mode >> 2 & folder_mode & 0o011:
+        return []
+    return [warning("database", f"others on this machine may read {file} (mode {mode:04o})", f"chmod 600 {file}*")]
 
 
 async def _check_schema(database: Database) -> Finding:
