@@ -1,6 +1,7 @@
 """The identity server's table of contents, in the specification's order, but for lookups: they are what is asked for
 most, and routes are tried in their order (35 µs to get past the four before them)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -15,6 +16,7 @@ from identity_server.identity.signing import api as signing
 from identity_server.identity.terms import api as terms
 from identity_server.identity.validation import api as validation
 from identity_server.identity.web import api as web
+from identity_server.settings import Settings
 
 # API Version check; "r" are the versions from before v1.1.
 VERSIONS = ["r0.1.0", "r0.2.0", "r0.2.1", "r0.3.0", *(f"v1.{minor}" for minor in range(1, 20))]
@@ -34,18 +36,19 @@ async def ping() -> dict[str, Any]:
 
 SHORTCUTS = (lookup.look_up,)
 
-ROUTERS = (
-    status,
-    accounts.router,
-    terms.router,
-    lookup.router,
-    signing.router,
-    validation.router,
-    web.router,
-    bindings.router,
-    invites.router,
-    signing.by_id,
-    replication.router,
-    v1.msisdn,
-    v1.others,
-)
+
+def routers(settings: Settings) -> Sequence[APIRouter]:
+    return (
+        status,
+        accounts.router,
+        terms.router,
+        lookup.router,
+        signing.router,
+        validation.router,
+        web.router,
+        bindings.router,
+        invites.router,
+        signing.by_id,
+        replication.router,
+        *v1.offered(settings.compatibility),
+    )

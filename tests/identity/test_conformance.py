@@ -22,8 +22,9 @@ from referencing.jsonschema import DRAFT202012
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from identity_server.identity.routes import ROUTERS
+from identity_server.identity.routes import routers
 from identity_server.matrix.errors import DestinationRejected
+from identity_server.runtime.routing import all_routes
 from tests.world import IdentityServer, MakeServer, hashed
 
 V2 = "/_matrix/identity/v2"
@@ -262,7 +263,8 @@ async def _break_the_database(server: Server) -> None:
 
 
 async def test_a_preflight_is_answered_on_every_path_and_does_nothing(server: Server) -> None:
-    paths = {route.path for router in ROUTERS for route in router.routes} | {"/", f"{V2}/nothing"}
+    routes = all_routes(*routers(server.world.settings))
+    paths = {route.path for route in routes} | {"/", f"{V2}/nothing"}
     preflight = {
         "Origin": "https://app.test",
         "Access-Control-Request-Method": "POST",

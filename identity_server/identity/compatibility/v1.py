@@ -5,6 +5,7 @@ It knows no access tokens, so ``compatibility.v1_api`` is off by default, and on
 (``account_threepid_delegates``) need ``msisdn_only``. The functions are those of v2; only the door is another.
 """
 
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Any
 
@@ -29,7 +30,7 @@ from identity_server.identity.validation.api import (
 )
 from identity_server.identity.validation.submit_token import proven, submit_token
 from identity_server.identity.web.api import open_link
-from identity_server.matrix.errors import Forbidden, MatrixError, Unrecognized
+from identity_server.matrix.errors import Forbidden, MatrixError
 from identity_server.matrix.identifiers import Opaque, Text
 from identity_server.matrix.threepid import Threepid, canonical
 from identity_server.runtime.dependencies import (
@@ -42,15 +43,13 @@ from identity_server.runtime.dependencies import (
     Transaction,
 )
 from identity_server.runtime.requests import Body, JsonOrFormRoute
+from identity_server.settings import CompatibilitySettings
 
 _PREFIX = "/_matrix/identity/api/v1"
 
 
-async def may_call(settings: OpenSettings, source: Source, request: Request) -> None:
-    """Raises ``Unrecognized`` where the route is switched off, ``Forbidden`` for callers that are not listed."""
-    offered = settings.compatibility.v1_api
-    if offered == "off" or (offered == "msisdn_only" and request.scope["route"] not in msisdn.routes):
-        raise Unrecognized("Unrecognized request")
+async def may_call(settings: OpenSettings, source: Source) -> None:
+    """Raises ``Forbidden`` for callers that are not listed."""
     try:
         caller = ip_address(source)
     except ValueError as error:
@@ -63,6 +62,13 @@ async def may_call(settings: OpenSettings, source: Source, request: Request) -> 
 msisdn = APIRouter(prefix=_PREFIX, tags=["v1"], route_class=JsonOrFormRoute, dependencies=[Depends(may_call)])
 # All the rest.
 others = APIRouter(prefix=_PREFIX, tags=["v1"], route_class=JsonOrFormRoute, dependencies=[Depends(may_call)])
+
+_OFFERED: Mapping[str, Sequence[APIRouter]] = {"off": (), "msisdn_only": (msisdn,), "all": (msisdn, others)}
+
+
+def offered(settings: CompatibilitySettings) -> Sequence[APIRouter]:
+    """What is switched on; all the rest is an unknown path."""
+    return _OFFERED[settings.v1_api]
 
 
 @msisdn.post("/validate/msisdn/requestToken")
