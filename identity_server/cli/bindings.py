@@ -11,10 +11,9 @@ from rich.table import Table
 
 from identity_server.cli.context import console, errors, fail, open_database, run, settings_of
 from identity_server.identity.associations import store
-from identity_server.identity.associations.state import state_bindings
+from identity_server.identity.bindings.bind import bind_proven
 from identity_server.identity.bindings.unbind import unbind
 from identity_server.identity.lookup.imports import AnotherImport, Overtaken
-from identity_server.identity.lookup.index import Change, reindex
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.identity.transfer.bulk import import_bindings
 from identity_server.identity.transfer.export import export_bindings
@@ -24,6 +23,7 @@ from identity_server.matrix.identifiers import check_user_id
 from identity_server.matrix.threepid import EMAIL, Threepid, canonical, lowercase_spelling
 from identity_server.runtime.clock import SystemClock
 from identity_server.runtime.helpers import step_back
+from identity_server.runtime.tasks import Tasks
 from identity_server.runtime.tokens import SystemEntropy
 from identity_server.settings import Settings
 
@@ -89,12 +89,12 @@ async def _show(settings: Settings, threepid: Threepid) -> None:
 async def _bind(settings: Settings, threepid: Threepid, typed: str, user_id: str) -> None:
     keyring = load_keyring(settings.server.name, settings.signing_key_file, SystemEntropy())
     spelling = lowercase_spelling(typed, threepid.address) if threepid.medium == EMAIL else None
+    clock = SystemClock()
     async with open_database(settings) as database, database.transaction() as session:
-        now_ms = SystemClock().now_ms()
-        binding = store.Bound(threepid, user_id, spelling)
-        (stated,) = await state_bindings(session, [binding], keyring=keyring, now_ms=now_ms)
-        await reindex(session, [Change(threepid, stated.before, stated.after)])
-    console.print_json(data=stated.signed)
+        tasks = Tasks(database, clock, {})  # a server finds what is left there, and does it
+        bound = [store.Bound(threepid, user_id, spelling)]
+        (signed,) = await bind_proven(session, bound, keyring=keyring, tasks=tasks, now_ms=clock.now_ms())
+    console.print_json(data=signed)
 
 
 async def _unbind(settings: Settings, threepid: Threepid, user_id: str) -> None:

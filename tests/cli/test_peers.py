@@ -14,9 +14,8 @@ from identity_server.cli import main
 from identity_server.demo.serving import listen, port_of, serving
 from identity_server.identity.application import identity_application
 from identity_server.identity.associations.state import state_bindings
-from identity_server.identity.associations.store import Bound
+from identity_server.identity.associations.store import Bound, users
 from identity_server.identity.lookup.index import Change, reindex
-from identity_server.identity.lookup.store import users_of
 from identity_server.identity.replication import store
 from identity_server.identity.replication.rules import Rules
 from identity_server.identity.signing.keyring import load_keyring
@@ -81,7 +80,7 @@ class Operator:
     async def found(self, address: str) -> str | None:
         """Who holds ``address`` by what the server answers lookups from."""
         async with self.database.reading() as session:
-            return (await users_of(session, [Threepid("email", address)])).get(Threepid("email", address))
+            return (await users(session, [Threepid("email", address)])).get(Threepid("email", address))
 
     async def soon_found(self, address: str) -> str:
         async with asyncio.timeout(PATIENCE_SECONDS):

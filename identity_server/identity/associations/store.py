@@ -110,6 +110,12 @@ async def currents(session: AsyncSession, threepids: Sequence[Threepid]) -> dict
     }
 
 
+async def users(session: AsyncSession, threepids: Sequence[Threepid]) -> dict[Threepid, str]:
+    """Those of ``threepids`` that are bound, and to whom."""
+    held = await currents(session, threepids)
+    return {threepid: current.user_id for threepid, current in held.items() if current.user_id is not None}
+
+
 async def forget(session: AsyncSession, threepids: Sequence[Threepid]) -> None:
     """Let nothing hold for these addresses: nobody who is trusted has stated anything about them."""
     await _about(session, _FORGET_SQLITE, _FORGET_POSTGRESQL, threepids)

@@ -54,8 +54,17 @@ async def bind(
         for each, proof in zip(wanted, proofs, strict=True)
         if not isinstance(proof, MatrixError)
     ]
-    stated = await state_bindings(session, bindings, keyring=keyring, now_ms=now_ms) if bindings else []
+    signed = iter(await bind_proven(session, bindings, keyring=keyring, tasks=tasks, now_ms=now_ms))
+    return [proof if isinstance(proof, MatrixError) else next(signed) for proof in proofs]
+
+
+async def bind_proven(
+    session: AsyncSession, bindings: Sequence[Bound], *, keyring: Keyring, tasks: Tasks, now_ms: int
+) -> list[Signed]:
+    """The signed associations, in the same order. Whether the addresses are their users' is the caller's to know."""
+    if not bindings:
+        return []
+    stated = await state_bindings(session, bindings, keyring=keyring, now_ms=now_ms)
     await reindex(session, [Change(each.threepid, each.before, each.after) for each in stated])
     await claim_and_notify(session, bindings, keyring=keyring, tasks=tasks, now_ms=now_ms)
-    signed = (each.signed for each in stated)
-    return [proof if isinstance(proof, MatrixError) else next(signed) for proof in proofs]
+    return [each.signed for each in stated]

@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.associations import store as associations
 from identity_server.identity.associations.statement import Statement
+from identity_server.identity.associations.store import users
 from identity_server.identity.bindings.api import Claim, unbind_3pid
 from identity_server.identity.bindings.bind import Binding, OpenBind
 from identity_server.identity.invites.accept import sign_acceptance
 from identity_server.identity.invites.api import Acceptance, InviteRequest, invite_for, is_ephemeral_key_valid
-from identity_server.identity.lookup.store import users_of
 from identity_server.identity.signing.api import get_public_key, is_public_key_valid
 from identity_server.identity.signing.keyring import OpenKeyring
 from identity_server.identity.validation.api import (
@@ -150,8 +150,8 @@ async def look_up_many(body: BulkLookup, session: Reading) -> dict[str, Any]:
             asked[medium, address] = canonical(medium, address)
         except MatrixError:
             continue
-    users = await users_of(session, list(asked.values()))
-    return {"threepids": [[*pair, users[threepid]] for pair, threepid in asked.items() if threepid in users]}
+    bound = await users(session, list(asked.values()))
+    return {"threepids": [[*pair, bound[threepid]] for pair, threepid in asked.items() if threepid in bound]}
 
 
 @others.post("/store-invite")

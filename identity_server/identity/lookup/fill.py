@@ -17,7 +17,7 @@ from identity_server.identity.associations import store as associations
 from identity_server.identity.associations.statement import PlainBinding
 from identity_server.identity.associations.store import lock_log
 from identity_server.identity.lookup import store
-from identity_server.identity.lookup.pepper import spellings
+from identity_server.identity.lookup.spellings import spellings
 from identity_server.identity.lookup.store import LivePepper
 from identity_server.matrix.threepid import Threepid, lookup_hash
 from identity_server.runtime.bulk import uncollected

@@ -3,7 +3,7 @@
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from identity_server.identity.lookup import store
+from identity_server.identity.associations import store as associations
 from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.threepid import Threepid, canonical
 from identity_server.runtime.database import Database
@@ -46,5 +46,5 @@ async def find_by_address(session: AsyncSession, addresses: list[str]) -> dict[s
         except MatrixError:
             continue  # "queries which have been incorrectly formatted will lead to no matches"
     known = [threepid for threepid in asked.values() if "\0" not in threepid.medium + threepid.address]
-    users = await store.users_of(session, known)
+    users = await associations.users(session, known)
     return {text: users[threepid] for text, threepid in asked.items() if threepid in users}

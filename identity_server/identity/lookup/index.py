@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.associations.store import Current
 from identity_server.identity.lookup import store
-from identity_server.identity.lookup.pepper import spellings
+from identity_server.identity.lookup.spellings import spellings
 from identity_server.matrix.threepid import Threepid, lookup_hash
 
 

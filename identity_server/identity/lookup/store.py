@@ -2,14 +2,11 @@ from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
 import orjson
-from sqlalchemy import delete, or_, select, tuple_, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from identity_server.identity.associations.models import CurrentAssociation
 from identity_server.identity.lookup.models import SLOTS, Pepper
-from identity_server.matrix.threepid import Threepid
 from identity_server.runtime.bulk import insert_rows, replacing
-from identity_server.runtime.database import in_chunks
 
 _REMOVE_SQLITE = "DELETE FROM lookup_{slot} WHERE hash IN (SELECT value FROM json_each(?))"
 _REMOVE_POSTGRESQL = "DELETE FROM lookup_{slot} WHERE hash = ANY($1::text[])"
@@ -94,14 +91,3 @@ async def remove_hashes(session: AsyncSession, slot: int, hashes: Collection[str
 async def remove_unbound(session: AsyncSession, slot: int) -> None:
     table = SLOTS[slot]
     await session.execute(delete(table).where(table.user_id.is_(None)))
-
-
-async def users_of(session: AsyncSession, threepids: list[Threepid]) -> dict[Threepid, str]:
-    """Those of ``threepids`` that are bound, in the clear (algorithm ``none``)."""
-    row = CurrentAssociation
-    found: dict[Threepid, str] = {}
-    for chunk in in_chunks(threepids):
-        some = tuple_(row.medium, row.address).in_(chunk)
-        rows = await session.execute(select(row.medium, row.address, row.user_id).where(some, row.user_id.is_not(None)))
-        found.update({Threepid(medium, address): user_id for medium, address, user_id in rows if user_id})
-    return found
