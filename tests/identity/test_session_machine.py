@@ -44,7 +44,7 @@ SETTINGS = ValidationSettings(session_lifetime=LIFETIME_MS, max_wrong_tokens=MAX
 
 
 class SessionMachine(RuleBasedStateMachine):
-    """One session: begun, sent again, guessed at, proven, left alone for a while."""
+    """One session: begun, sent again, perhaps in vain, guessed at, proven, left alone for a while."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +52,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.session = Session("sid", Threepid("email", "a@b.c"), None, "secret", 1, None, self.now_ms)
         self.sent = [b"token 1"]
         self.touched_ms = self.now_ms
+        self.on_their_way: list[tuple[Session, Session, int]] = []
         self.wrong = 0
         self.proven_ms: int | None = None
 
@@ -71,10 +72,32 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(link=st.sampled_from([None, "https://is.test/"]))
     def it_is_sent_again(self, link: str | None) -> None:
         attempt = self.session.send_attempt + 1
-        self.session = self.session.sent_again(attempt, link, self.now_ms)
+        before = self.session
+        self.session = before.sent_again(attempt, link, self.now_ms)
         self.sent.append(b"token %d" % attempt)
-        self.touched_ms = self.now_ms
+        self.on_their_way.append((self.session, before, self.touched_ms))
+        if self.proven_ms is None:
+            self.touched_ms = self.now_ms
         assert (self.session.send_attempt, self.session.next_link) == (attempt, link)
+
+    @precondition(lambda self: self.on_their_way)
+    @rule(which=st.integers(0, 20))
+    def a_message_could_not_be_sent(self, which: int) -> None:
+        """Any of those on their way, of which the last may have arrived meanwhile."""
+        claimed, before, touched_ms = self.on_their_way.pop(which % len(self.on_their_way))
+        self.sent.remove(b"token %d" % claimed.send_attempt)
+        expected = self.session
+        if claimed.send_attempt == self.session.send_attempt:
+            expected = before
+            if self.proven_ms is None:
+                self.touched_ms = touched_ms
+        self.session = self.session.not_sent(claimed, before)
+        assert (self.session.send_attempt, self.session.next_link) == (expected.send_attempt, expected.next_link)
+
+    @precondition(lambda self: self.on_their_way)
+    @rule(which=st.integers(0, 20))
+    def a_message_arrives(self, which: int) -> None:
+        self.on_their_way.pop(which % len(self.on_their_way))
 
     @rule(which=st.integers(0, 20))
     def a_right_token_comes(self, which: int) -> None:

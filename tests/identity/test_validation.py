@@ -1,7 +1,11 @@
 import asyncio
+from typing import Any
 
 import pytest
+from httpx import Response
+from sqlalchemy import text
 
+from identity_server.matrix.errors import EmailSendError
 from tests.world import IdentityServer, MakeServer
 
 V2 = "/_matrix/identity/v2"
@@ -197,6 +201,73 @@ async def test_a_session_lives_a_day_from_its_last_change(server: IdentityServer
     again = await server.client.post(f"{V2}/validate/email/requestToken", json=EMAIL, headers=headers)
     assert again.json()["sid"] != sid
     assert len(server.outlet.sent) == 2
+
+
+async def test_what_was_proven_is_not_proven_longer_by_another_message(server: IdentityServer) -> None:
+    headers = await server.account()
+    session = await server.proven(headers)
+    server.clock.advance(hours=23)
+    again = await server.client.post(
+        f"{V2}/validate/email/requestToken", json={**EMAIL, "send_attempt": 2}, headers=headers
+    )
+    assert (again.json()["sid"], len(server.outlet.sent)) == (session["sid"], 2)
+    body = {**session, "token": server.outlet.sent[-1].context["token"]}
+    answer = await server.client.post(f"{V2}/validate/email/submitToken", json=body, headers=headers)
+    assert answer.json() == {"success": True}
+    server.clock.advance(hours=1)
+    answer = await server.client.get(f"{V2}/3pid/getValidated3pid", params=session, headers=headers)
+    assert (answer.status_code, answer.json()["errcode"]) == (400, "M_SESSION_EXPIRED")
+
+
+async def stored_session(server: IdentityServer) -> tuple[Any, ...]:
+    columns = "send_attempt, next_link, modified_ts, validated_ts, superseded"
+    async with server.database.reading() as session:
+        [row] = await session.execute(text(f"SELECT {columns} FROM validation_sessions"))
+        return tuple(row)
+
+
+async def test_a_message_that_cannot_be_sent_leaves_the_session_as_it_was(server: IdentityServer) -> None:
+    headers = await server.account()
+    await server.client.post(
+        f"{V2}/validate/email/requestToken", json={**EMAIL, "next_link": "https://is.test/first"}, headers=headers
+    )
+    before = await stored_session(server)
+    server.clock.advance(hours=1)
+    server.outlet.failing = True
+    body = {**EMAIL, "send_attempt": 2, "next_link": "https://is.test/second"}
+    answer = await server.client.post(f"{V2}/validate/email/requestToken", json=body, headers=headers)
+    assert answer.json()["errcode"] == "M_EMAIL_SEND_ERROR"
+    assert await stored_session(server) == before
+
+
+async def test_a_message_that_cannot_be_sent_takes_nothing_from_a_later_one(
+    server: IdentityServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = await server.account()
+
+    async def request(send_attempt: int) -> Response:
+        body = {**EMAIL, "send_attempt": send_attempt, "next_link": f"https://is.test/{send_attempt}"}
+        return await server.client.post(f"{V2}/validate/email/requestToken", json=body, headers=headers)
+
+    await request(1)
+    send, is_sending, fails = server.outlet.send_email, asyncio.Event(), asyncio.Event()
+
+    async def send_in_vain(*_message: Any) -> None:
+        monkeypatch.setattr(server.outlet, "send_email", send)
+        is_sending.set()
+        await fails.wait()
+        raise EmailSendError("The email could not be sent")
+
+    monkeypatch.setattr(server.outlet, "send_email", send_in_vain)
+    second = asyncio.create_task(request(2))
+    await is_sending.wait()
+    server.clock.advance(hours=1)
+    await request(3)
+    after = await stored_session(server)
+    fails.set()
+    assert (await second).json()["errcode"] == "M_EMAIL_SEND_ERROR"
+    assert await stored_session(server) == after
+    assert after[:3] == (3, "https://is.test/3", server.clock.now_ms())
 
 
 async def test_forms_are_understood_as_older_drafts_had_them(server: IdentityServer) -> None:

@@ -4,7 +4,7 @@ One that was claimed before is not claimed again, so no message is sent twice.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -39,14 +39,14 @@ class TokenRequest:
 
 
 class Claimed(NamedTuple):
-    """The session with the attempt claimed, and the attempt before it: the same, if nothing is to be sent."""
+    """The session with the attempt claimed, and as it was before: the same, if nothing is to be sent."""
 
     session: Session
-    previous_attempt: int
+    before: Session
 
     @property
     def is_to_be_sent(self) -> bool:
-        return self.session.send_attempt != self.previous_attempt
+        return self.session.send_attempt != self.before.send_attempt
 
 
 OpenClaim = Annotated[Together[TokenRequest, Claimed], opened("claim_attempt")]
@@ -71,7 +71,7 @@ async def claim_attempt(
     # In one order: so workers that share the database do not come to wait for each other's rows.
     for request in sorted(requests, key=lambda each: each.named):
         if (new := begun.pop(request.named, None)) is not None:
-            claimed[request] = Claimed(new, request.send_attempt - 1)
+            claimed[request] = _first(new)
         else:
             claimed[request] = await _claim(session, request, settings, entropy=entropy, now_ms=now_ms)
     sent = [(each.session.sid, token_hash(request.token)) for request, each in claimed.items() if each.is_to_be_sent]
@@ -89,14 +89,26 @@ async def _claim(
     if live is None:
         begun = _begun(request, entropy, now_ms)
         if await store.add_sessions(session, [begun]):
-            return Claimed(begun, request.send_attempt - 1)
+            return _first(begun)
         live = await store.live_session(session, *request.named)
         assert live is not None, "the session that was in the way has been committed"
     if request.send_attempt <= live.send_attempt:
-        return Claimed(live, live.send_attempt)
+        return Claimed(live, before=live)
     again = live.sent_again(request.send_attempt, request.next_link, now_ms)
     await store.save_session(session, again)
-    return Claimed(again, live.send_attempt)
+    return Claimed(again, before=live)
+
+
+async def give_back(session: AsyncSession, claimed: Claimed, token: str) -> None:
+    """Let the same attempt be claimed again, whose message could not be sent."""
+    now = await store.find_session(session, claimed.session.sid, claimed.session.client_secret, for_update=True)
+    if now is not None:
+        await store.remove_token(session, now.sid, token_hash(token))
+        await store.save_session(session, now.not_sent(*claimed))
+
+
+def _first(begun: Session) -> Claimed:
+    return Claimed(begun, before=replace(begun, send_attempt=begun.send_attempt - 1))
 
 
 def _begun(request: TokenRequest, entropy: Entropy, now_ms: int) -> Session:

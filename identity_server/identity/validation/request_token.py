@@ -8,13 +8,11 @@ taken back, so that the client may try again with the same number.
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-from identity_server.identity.validation import store
-from identity_server.identity.validation.attempts import Claimed, TokenRequest
+from identity_server.identity.validation.attempts import Claimed, TokenRequest, give_back
 from identity_server.identity.validation.sessions import Session
 from identity_server.matrix.errors import InvalidParam, MatrixError
 from identity_server.runtime.database import Database
 from identity_server.runtime.together import Together
-from identity_server.runtime.tokens import token_hash
 from identity_server.settings import ValidationSettings
 
 Send = Callable[[Session, str], Awaitable[None]]
@@ -28,16 +26,14 @@ async def request_token(
     Raises what ``send`` raises, having changed nothing.
     """
     claimed = await claim(request)
-    new, previous_attempt = claimed
     if claimed.is_to_be_sent:
         try:
-            await send(new, request.token)
+            await send(claimed.session, request.token)
         except MatrixError:
-            hashed = token_hash(request.token)
             async with database.transaction() as session:
-                await store.unsend(session, new.sid, hashed, claimed=new.send_attempt, previous=previous_attempt)
+                await give_back(session, claimed, request.token)
             raise
-    return new.sid
+    return claimed.session.sid
 
 
 def check_next_link(next_link: str | None, *, settings: ValidationSettings, public_base_url: str) -> str | None:

@@ -5,6 +5,9 @@ associations").
       │                        │
       ├──too many wrong tokens─┼──▶ dead
       └──24 h without change───┴──▶ expired
+
+What has been proven is not proven longer by another message: else whoever once had an address could use the session
+for ever.
 """
 
 import hmac
@@ -21,7 +24,8 @@ Verdict = Literal["right", "wrong"]
 
 @dataclass(frozen=True)
 class Session:
-    """``modified_ts``: when it was begun, sent a new token, or validated; its lifetime counts from there."""
+    """``modified_ts``: when it was begun, was sent a token that might validate it, or was validated; its lifetime
+    counts from there."""
 
     sid: str
     threepid: Threepid
@@ -45,7 +49,18 @@ class Session:
 
     def sent_again(self, send_attempt: int, next_link: str | None, now_ms: int) -> "Session":
         """After a message was asked for with a higher ``send_attempt``; guessed tokens stay counted."""
-        return replace(self, send_attempt=send_attempt, next_link=next_link, modified_ts=now_ms)
+        modified_ts = now_ms if self.validated_ts is None else self.modified_ts
+        return replace(self, send_attempt=send_attempt, next_link=next_link, modified_ts=modified_ts)
+
+    def not_sent(self, claimed: "Session", before: "Session") -> "Session":
+        """After the message could not be sent for which the session had gone from ``before`` to ``claimed``.
+
+        What has happened to it meanwhile stands: a later attempt, a validation, guessed tokens.
+        """
+        if self.send_attempt != claimed.send_attempt:
+            return self
+        modified_ts = before.modified_ts if self.validated_ts is None else self.modified_ts
+        return replace(self, send_attempt=before.send_attempt, next_link=before.next_link, modified_ts=modified_ts)
 
     def submit(
         self, token_hash: bytes, sent: Iterable[bytes], settings: ValidationSettings, now_ms: int

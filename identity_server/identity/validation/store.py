@@ -91,15 +91,9 @@ async def sent_tokens(session: AsyncSession, sid: str) -> list[bytes]:
     return list(await session.scalars(select(ValidationToken.token_hash).where(ValidationToken.sid == sid)))
 
 
-async def unsend(session: AsyncSession, sid: str, token_hash: bytes, *, claimed: int, previous: int) -> None:
-    """Take back that a message was sent, so that the same ``send_attempt`` may try again."""
+async def remove_token(session: AsyncSession, sid: str, token_hash: bytes) -> None:
     await session.execute(
         delete(ValidationToken).where(ValidationToken.sid == sid, ValidationToken.token_hash == token_hash)
-    )
-    await session.execute(
-        update(ValidationSession)
-        .where(ValidationSession.sid == sid, ValidationSession.send_attempt == claimed)
-        .values(send_attempt=previous)
     )
 
 
