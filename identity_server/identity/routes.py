@@ -1,5 +1,4 @@
-"""The identity server's table of contents, in the specification's order, but for lookups: they are what is asked for
-most, and routes are tried in their order (35 µs to get past the four before them)."""
+"""The identity server's table of contents, in the specification's order."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +33,7 @@ async def ping() -> dict[str, Any]:
     return {}
 
 
+# What is asked for most goes past the framework (``runtime.shortcut``).
 SHORTCUTS = (lookup.look_up,)
 
 
@@ -42,8 +42,8 @@ def routers(settings: Settings) -> Sequence[APIRouter]:
         status,
         accounts.router,
         terms.router,
-        lookup.router,
         signing.router,
+        lookup.router,
         validation.router,
         web.router,
         bindings.router,
