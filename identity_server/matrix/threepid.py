@@ -51,7 +51,8 @@ def canonical_msisdn(country: str, typed: str) -> str:
         raise InvalidAddress("The phone number is not valid") from error
     if not phonenumbers.is_possible_number(number):
         raise InvalidAddress("The phone number is not valid")
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164).removeprefix("+")
+    # Longer than E.164 allows is "possible" where a country's own numbers are.
+    return canonical(MSISDN, phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)).address
 
 
 def canonical(medium: str, address: str) -> Threepid:

@@ -60,7 +60,7 @@ async def test_what_is_no_email_address_is_refused(server: IdentityServer, addre
     assert server.outlet.sent == []
 
 
-@pytest.mark.parametrize("number", ["", "abc", "12", "+999123456789123456"])
+@pytest.mark.parametrize("number", ["", "abc", "12", "+999123456789123456", "+49301234567890123"])
 async def test_what_is_no_phone_number_is_refused(server: IdentityServer, number: str) -> None:
     answer = await server.client.post(
         f"{V2}/validate/msisdn/requestToken", json={**PHONE, "phone_number": number}, headers=await server.account()
