@@ -8,9 +8,8 @@ from pathlib import Path
 
 import trustme
 
-from benchmarks.processes import Server, free_port, homeserver_settings, started
-from tests.interop.processes import of_ours
-from tests.interop.synapse import synapse_command, synapse_python, write_synapse_settings
+from benchmarks.processes import Server, free_port, homeserver_settings, of_ours, started
+from benchmarks.synapse import synapse_command, synapse_python, write_synapse_settings
 
 OURS, SYNAPSE = "ours", "Synapse"
 
@@ -75,7 +74,7 @@ async def homeserver(software: str, folder: Path, authority: Authority) -> Async
             ca_file=str(authority.ca_file),
         )
         command = of_ours("homeserver", config)
-    async with started([str(part) for part in command], client_port, "/_matrix/client/versions") as process:
+    async with started(command, client_port, "/_matrix/client/versions") as process:
         yield Homeserver(software, name, federation_port, process)
 
 

@@ -64,8 +64,7 @@ async def identity_server(folder: Path, database_url: str, **sections: Mapping[s
     }
     merged = {name: {**usual.get(name, {}), **sections.get(name, {})} for name in {*usual, *sections}}
     file = _settings_file(folder, port, merged)
-    command = [sys.executable, "-m", "identity_server.cli", "--config", str(file), "serve"]
-    async with started(command, port, "/_matrix/identity/v2") as server:
+    async with started(of_ours("serve", file), port, "/_matrix/identity/v2") as server:
         yield server
 
 
@@ -110,8 +109,12 @@ def _toml(section: Mapping[str, Any]) -> str:
     return "".join(f"{key} = {value(of)}\n" for key, of in section.items())
 
 
+def of_ours(command: str, config: Path) -> list[str | Path]:
+    return [sys.executable, "-m", "identity_server.cli", "--config", config, command]
+
+
 @asynccontextmanager
-async def started(command: list[str], port: int, path: str) -> AsyncIterator[Server]:
+async def started(command: Sequence[str | Path], port: int, path: str) -> AsyncIterator[Server]:
     """``command`` as a process that has answered a GET of ``path`` on ``port``."""
     began = perf_counter()
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)

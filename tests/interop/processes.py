@@ -3,7 +3,6 @@
 import os
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,10 +47,6 @@ def running(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def of_ours(command: str, config: Path) -> list[str | Path]:
-    return [sys.executable, "-m", "identity_server.cli", "--config", config, command]
 
 
 def _until_it_answers(url: str, process: Process, log: Path, trust: ssl.SSLContext | None) -> None:

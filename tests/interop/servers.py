@@ -18,12 +18,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from benchmarks.processes import of_ours
+from benchmarks.synapse import synapse_command, synapse_python, write_synapse_settings
 from identity_server.demo.serving import HOST, free_port, listen, port_of, serving
 from identity_server.demo.sinks import Inbox, mail_server
 from identity_server.runtime.clock import SystemClock
 from tests.interop.links import Background, Link
-from tests.interop.processes import Process, of_ours, running
-from tests.interop.synapse import synapse_command, synapse_python, write_synapse_settings
+from tests.interop.processes import Process, running
 
 _PATIENCE_SECONDS = 10
 

@@ -29,13 +29,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.synapse import synapse_python
 from identity_server.homeserver.events.auth_rules import NotAllowed, auth_keys, authorise, check_auth_events
 from identity_server.homeserver.events.event import CREATE, Event, StateMap
 from identity_server.homeserver.events.hashing import content_hash
 from identity_server.homeserver.events.redaction import redact
 from identity_server.homeserver.events.versions import VERSIONS
 from tests.homeserver.events.random_rooms import RandomRoom
-from tests.interop.synapse import synapse_python
 
 log = logging.getLogger(__name__)
 

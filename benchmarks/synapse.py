@@ -13,7 +13,7 @@ from signedjson.key import generate_signing_key, write_signing_keys
 
 from identity_server.demo.serving import HOST
 
-_OWN = Path(__file__).parent / ".synapse" / "bin" / "python"
+_OWN = Path(__file__).parents[1] / "tests" / "interop" / ".synapse" / "bin" / "python"
 
 
 def synapse_python() -> Path | None:
