@@ -49,7 +49,8 @@ def canonical_msisdn(country: str, typed: str) -> str:
         number = phonenumbers.parse(typed, country)
     except phonenumbers.NumberParseException as error:
         raise InvalidAddress("The phone number is not valid") from error
-    if not phonenumbers.is_possible_number(number):
+    # `is_possible_number` is true of local numbers, too, which with a country's code before them are somebody else's.
+    if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
         raise InvalidAddress("The phone number is not valid")
     # Longer than E.164 allows is "possible" where a country's own numbers are.
     return canonical(MSISDN, phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)).address

@@ -68,6 +68,16 @@ async def test_what_is_no_phone_number_is_refused(server: IdentityServer, number
     assert (answer.status_code, answer.json()["errcode"]) == (400, "M_INVALID_ADDRESS")
 
 
+@pytest.mark.parametrize(("country", "number"), [("US", "5551234"), ("GB", "0000"), ("DE", "110")])
+async def test_a_number_that_is_one_in_its_own_town_only_is_refused(
+    server: IdentityServer, country: str, number: str
+) -> None:
+    body = {**PHONE, "country": country, "phone_number": number}
+    answer = await server.client.post(f"{V2}/validate/msisdn/requestToken", json=body, headers=await server.account())
+    assert (answer.status_code, answer.json()["errcode"]) == (400, "M_INVALID_ADDRESS")
+    assert server.outlet.sent == []
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
