@@ -27,7 +27,7 @@ from identity_server.identity.replication.retire import retire_ended
 from identity_server.identity.replication.sydent import api as sydent
 from identity_server.identity.replication.sydent.push import SydentPush
 from identity_server.identity.replication.sydent.tls import connecting_context
-from identity_server.identity.routes import SHORTCUTS, routers
+from identity_server.identity.routes import ACTING, SHORTCUTS, routers
 from identity_server.identity.signing.keyring import load_keyring
 from identity_server.identity.validation.attempts import claim_attempt
 from identity_server.matrix.errors import MissingParams
@@ -157,6 +157,7 @@ def identity_application(
         missing=MissingParams,
         max_body_bytes=settings.server.max_body_bytes,
         shortcuts=SHORTCUTS,
+        acting=ACTING,
     )
 
 

@@ -35,6 +35,8 @@ async def ping() -> dict[str, Any]:
 
 # What is asked for most goes past the framework (``runtime.shortcut``).
 SHORTCUTS = (lookup.look_up,)
+# Where links need no click, following one validates the session.
+ACTING = (web.open_link,)
 
 
 def routers(settings: Settings) -> Sequence[APIRouter]:

@@ -35,15 +35,17 @@ def make_application(
     max_body_bytes: int,
     larger_bodies: Mapping[str, int] | None = None,
     shortcuts: Iterable[Callable[[Request], Awaitable[Response]]] = (),
+    acting: Iterable[Callable[..., object]] = (),
 ) -> ASGIApp:
     """Answers in the specification's form, whatever happens.
 
-    ``missing`` as in ``render_errors``, ``larger_bodies`` as in ``Edge``, ``shortcuts``: endpoints, as in ``Shortcut``.
+    ``missing`` as in ``render_errors``, ``larger_bodies`` as in ``Edge``, ``shortcuts``: endpoints, as in ``Shortcut``,
+    ``acting``: as in ``RouteTable``.
     """
     app = _Application(
         title=title, version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
-    table = RouteTable(all_routes(*routers, health.router, docs.router))
+    table = RouteTable(all_routes(*routers, health.router, docs.router), acting)
     app.router.routes.insert(0, table)
     render_errors(app, missing=missing)
     return Edge(Shortcut(app, table.routes, shortcuts), max_body_bytes=max_body_bytes, larger_bodies=larger_bodies)

@@ -10,7 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from identity_server.matrix.errors import InvalidParam, LimitExceeded, MatrixError, NotJson, Unrecognized
+from identity_server.matrix.errors import (
+    InvalidParam,
+    LimitExceeded,
+    ManagedByServer,
+    MatrixError,
+    NotJson,
+    Unrecognized,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +30,8 @@ def error_response(error: MatrixError) -> Response:
     headers = {}
     if isinstance(error, LimitExceeded):
         headers["Retry-After"] = str(-(-error.body["retry_after_ms"] // 1000))
+    if isinstance(error, ManagedByServer):
+        headers["Allow"] = "GET, HEAD, OPTIONS"
     return json_response(error.body, error.status, headers)
 
 
@@ -56,8 +65,8 @@ def render_errors(app: FastAPI, *, missing: Callable[[str], MatrixError]) -> Non
     async def _unrouted(_request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:
             return error_response(NotJson("The request could not be read"))
-        # 404 for an unknown path, 405 for a known one with the wrong method.
-        return json_response(Unrecognized("Unrecognized request").body, error.status_code)
+        # 404 for an unknown path, 405 for a known one with the wrong method, and the right ones in a header.
+        return json_response(Unrecognized("Unrecognized request").body, error.status_code, dict(error.headers or {}))
 
     @app.exception_handler(MatrixError)
     @app.exception_handler(ClientDisconnect)

@@ -6,7 +6,7 @@ request (up to 0.7 ms). Here the routes stand in one table, and a request costs 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from fastapi.utils import generate_unique_id
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, compile_path
 from starlette.types import Receive, Scope, Send
 
@@ -69,10 +70,15 @@ class _Node:
 
 
 class RouteTable(BaseRoute):
-    """Stands for all its routes. Of several that a path matches the first one counts, as ever."""
+    """Stands for all its routes. Of several that a path matches the first one counts, as ever.
 
-    def __init__(self, routes: Iterable[APIRoute]) -> None:
+    HEAD is answered as GET (RFC 9110, section 9.3.2), without the body, which the server drops; but not by the
+    endpoints of ``acting``, whose GET may change something: HEAD must not (section 9.2.1).
+    """
+
+    def __init__(self, routes: Iterable[APIRoute], acting: Iterable[Callable[..., object]] = ()) -> None:
         self.routes = list(routes)
+        self._acting = frozenset(acting)
         self._root = _Node()
         for number, route in enumerate(self.routes):
             self._add(number, route)
@@ -83,13 +89,22 @@ class RouteTable(BaseRoute):
         best: tuple[Match, Scope] = (Match.NONE, {})
         if b"%2f" in scope.get("raw_path", b"").lower():
             return self._matches_within_parts(scope)
+        is_head = scope["method"] == "HEAD"
+        asked = {**scope, "method": "GET"} if is_head else scope
+        allowed = {"OPTIONS"}  # which is answered before it comes here
         for _, route in sorted(_candidates(self._root, scope["path"].split("/")), key=lambda found: found[0]):
-            match, child_scope = route.matches(scope)
-            if match == Match.FULL:
+            match, child_scope = route.matches(asked)
+            if match == Match.FULL and not (is_head and route.endpoint in self._acting):
                 return match, child_scope
-            if match == Match.PARTIAL and best[0] == Match.NONE:
-                best = match, child_scope
+            if match != Match.NONE:
+                allowed |= self._methods(route)
+                if best[0] == Match.NONE:
+                    best = Match.PARTIAL, {**child_scope, "allowed_methods": allowed}
         return best
+
+    def _methods(self, route: APIRoute) -> set[str]:
+        methods = set(route.methods or ())
+        return methods | {"HEAD"} if "GET" in methods and route.endpoint not in self._acting else methods
 
     def _matches_within_parts(self, scope: Scope) -> tuple[Match, Scope]:
         """As ``matches``, where a slash that was sent encoded does not part the path: types of events may have one."""
@@ -103,7 +118,10 @@ class RouteTable(BaseRoute):
         return match, {**child_scope, "path_params": within} if child_scope else child_scope
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await scope["route"].handle(scope, receive, send)
+        if (allowed := scope.get("allowed_methods")) is not None:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+        # Past the route's own look at the method, which knows nothing of HEAD.
+        await scope["route"].app(scope, receive, send)
 
     def _add(self, number: int, route: APIRoute) -> None:
         node = self._root

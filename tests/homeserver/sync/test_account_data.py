@@ -29,6 +29,7 @@ async def test_what_the_server_manages_is_read_only(alice: Person) -> None:
         for type_ in ("m.fully_read", "m.push_rules"):
             answer = await alice.ask("PUT", f"{where}/account_data/{type_}", {})
             assert (answer.status_code, answer.json()["errcode"]) == (405, "M_BAD_JSON")
+            assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
     assert "global" in await alice.do("GET", f"/user/{alice.user_id}/account_data/m.push_rules")
     nowhere = await alice.ask("PUT", f"/user/{alice.user_id}/rooms/nowhere/account_data/a", {})
     assert (nowhere.status_code, nowhere.json()["errcode"]) == (400, "M_INVALID_PARAM")
