@@ -44,9 +44,8 @@ class JsonRoute(APIRoute):
 
         async def read_then_handle(request: Request) -> Response:
             body = await request.body()
-            is_form = self.accepts_forms and request.headers.get("content-type", "").startswith(
-                "application/x-www-form-urlencoded"
-            )
+            content_type = request.headers.get("content-type", "").lower()
+            is_form = self.accepts_forms and content_type.startswith("application/x-www-form-urlencoded")
             parsed = _JsonRequest(request.scope, request.receive)
             parsed._body = body or b"{}"
             nothing = self.accepts_nothing and not body
