@@ -59,7 +59,9 @@ def render_errors(app: FastAPI, *, missing: Callable[[str], MatrixError]) -> Non
         where = ".".join(str(part) for part in first["loc"][1:]) or "the request body"
         if first["type"] == "missing":
             return error_response(missing(f"{where} is missing"))
-        return error_response(InvalidParam(f"{where}: {first['msg']}"))
+        # Of a check of our own, what it says, without Pydantic's word before it.
+        what = first["msg"].removeprefix("Value error, ")
+        return error_response(InvalidParam(f"{where}: {what}"))
 
     @app.exception_handler(HTTPException)
     async def _unrouted(_request: Request, error: HTTPException) -> Response:
