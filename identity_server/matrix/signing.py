@@ -3,13 +3,14 @@
 Signatures are made over our own canonical encoding, which is strict where canonicaljson is not.
 """
 
+import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import nacl.exceptions
 import nacl.signing
-from unpaddedbase64 import decode_base64, encode_base64
+from unpaddedbase64 import encode_base64
 
 from identity_server.matrix.canonical_json import canonical_json
 
@@ -78,7 +79,7 @@ def verify_json(
 ) -> None:
     """Raises ``InvalidSignature`` unless ``signer`` signed ``json_object``, encoded so, with ``key``."""
     try:
-        signature = decode_base64(json_object["signatures"][signer][key.key_id])
+        signature = _decoded(json_object["signatures"][signer][key.key_id])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidSignature(f"no readable signature by {key.key_id}") from error
     try:
@@ -88,11 +89,18 @@ def verify_json(
 
 
 def decode_key(base64: str) -> bytes:
-    """The 32 bytes of a key in standard or URL-safe base64, unpadded. Raises ``ValueError``."""
-    decoded = bytes(decode_base64(base64.replace("-", "+").replace("_", "/")))
+    """The 32 bytes of a key in standard or URL-safe base64. Raises ``ValueError``."""
+    decoded = _decoded(base64)
     if len(decoded) != 32:
         raise ValueError("an Ed25519 key has 32 bytes")
     return decoded
+
+
+def _decoded(base64: str) -> bytes:
+    """From either alphabet, padded or not. Raises ``ValueError``; unlike unpaddedbase64, which passes them over, also
+    for characters of neither."""
+    standard = base64.replace("-", "+").replace("_", "/")
+    return binascii.a2b_base64(standard + "=" * (-len(standard) % 4), strict_mode=True)
 
 
 def _signed_bytes(json_object: Mapping[str, Any], encode: Callable[[Any], bytes] = canonical_json) -> bytes:

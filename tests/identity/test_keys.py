@@ -65,6 +65,8 @@ async def test_our_key_is_valid_in_both_alphabets_of_base64(make_server: MakeSer
         assert await public_key(server, "ed25519:0") == standard
         for spelling in (standard, url_safe, f"{standard}=", f"{url_safe}="):
             assert await is_valid(server, spelling), spelling
+        for no_spelling in (f"!!{standard}", f"{standard}====", f"{standard}=\n", f" {standard}"):
+            assert not await is_valid(server, no_spelling), no_spelling
 
 
 @pytest.mark.parametrize("key", ["", "x", "no key", "%00", "ß", "A" * 43, "A" * 44, "A" * 10_000])

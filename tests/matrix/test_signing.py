@@ -144,6 +144,27 @@ def test_malformed_signatures_are_invalid_ones(signatures: Any) -> None:
         verify_json({"one": 1, "signatures": signatures}, "domain", KEY.verify_key)
 
 
+def test_a_signature_is_read_from_either_alphabet_padded_or_not_and_from_no_other_characters() -> None:
+    signature = sign_json({"one": 1}, "domain", KEY)["signatures"]["domain"]["ed25519:1"]
+
+    def verify(written: str) -> None:
+        verify_json({"one": 1, "signatures": {"domain": {"ed25519:1": written}}}, "domain", KEY.verify_key)
+
+    assert "+" in signature or "/" in signature
+    for written in (signature, f"{signature}==", signature.replace("+", "-").replace("/", "_")):
+        verify(written)
+    for written in (
+        f"!!{signature}",
+        f"{signature}\n",
+        f"{signature}====",
+        f"=={signature}",
+        f" {signature}",
+        f"{signature}A",
+    ):
+        with pytest.raises(InvalidSignature):
+            verify(written)
+
+
 def test_what_cannot_have_been_signed_is_no_crash() -> None:
     for value in (0.5, 2**60, "\ud800"):
         with pytest.raises(InvalidSignature):
@@ -154,6 +175,14 @@ def test_keys_are_read_from_both_base64_alphabets_and_only_whole() -> None:
     key = bytes(range(0xE0, 0x100))
     assert decode_key("4OHi4+Tl5ufo6err7O3u7/Dx8vP09fb3+Pn6+/z9/v8") == key
     assert decode_key("4OHi4-Tl5ufo6err7O3u7_Dx8vP09fb3-Pn6-_z9_v8") == key
+    assert decode_key("4OHi4+Tl5ufo6err7O3u7/Dx8vP09fb3+Pn6+/z9/v8=") == key
+    for added in ("!", "!!!!", " ", "\n", "====", "==", "A==="):
+        for broken in (
+            f"4OHi4+Tl5ufo6err7O3u7/Dx8vP09fb3+Pn6+/z9/v8{added}",
+            f"{added}4OHi4+Tl5ufo6err7O3u7/Dx8vP09fb3+Pn6+/z9/v8",
+        ):
+            with pytest.raises(ValueError):
+                decode_key(broken)
     for broken in ("", "4OHi", "4OHi4+Tl5ufo6err7O3u7/Dx8vP09fb3+Pn6+/z9/v8AAAA", "日本", "\ud800"):
         with pytest.raises(ValueError):
             decode_key(broken)
