@@ -46,9 +46,6 @@ class IdentityClient:
     async def versions(self) -> list[str]:
         return list((await self.api.call("GET", "/_matrix/identity/versions"))["versions"])
 
-    async def ping(self) -> None:
-        await self.api.call("GET", _V2)
-
     async def register(self, openid_token: Mapping[str, Any]) -> str:
         """Exchange an OpenID token, as the homeserver gave it, for an access token, which is used from then on."""
         answer = await self.api.call("POST", f"{_V2}/account/register", openid_token)
@@ -198,8 +195,3 @@ class IdentityClient:
         """
         wanted = {**(about or {}), **threepid._asdict(), "room_id": room_id, "sender": sender}
         return await self.api.call("POST", f"{_V2}/store-invite", wanted)
-
-    async def sign_invite(self, user_id: str, token: str, private_key: str) -> dict[str, Any]:
-        """The signed acceptance of the invitation with ``token`` ("Ephemeral invitation signing")."""
-        wanted = {"mxid": user_id, "token": token, "private_key": private_key}
-        return await self.api.call("POST", f"{_V2}/sign-ed25519", wanted)

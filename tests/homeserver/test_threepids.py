@@ -3,8 +3,10 @@ from typing import Any
 import orjson
 import pytest
 from httpx import AsyncClient
+from sqlalchemy import select
 
 from identity_server.homeserver.threepids import store
+from identity_server.homeserver.threepids.models import PendingThreepidInvite
 from tests.homeserver.conftest import Register
 
 ONBIND = "/_matrix/federation/v1/3pid/onbind"
@@ -35,7 +37,9 @@ def kept(state: dict[str, Any]) -> Any:
             bindings = [(row.medium, row.address) for row in await store.bindings_of(session, ALICE)]
             invites = [
                 (row.room_id, row.sender, orjson.loads(row.signed))
-                for row in await store.pending_invites_of(session, ALICE)
+                for row in await session.scalars(
+                    select(PendingThreepidInvite).where(PendingThreepidInvite.user_id == ALICE)
+                )
             ]
         return bindings, invites
 

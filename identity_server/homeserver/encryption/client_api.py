@@ -20,7 +20,7 @@ from identity_server.homeserver.encryption.signatures import upload_signatures
 from identity_server.homeserver.encryption.to_device.send import send_to_devices
 from identity_server.homeserver.federation.calls import OpenFederation
 from identity_server.homeserver.streams import OpenStreams, current_position
-from identity_server.homeserver.timeline import sharing
+from identity_server.homeserver.timeline import store as timeline
 from identity_server.matrix.errors import BadJson, InvalidParam
 from identity_server.matrix.identifiers import Text, UserID, domain_of
 from identity_server.runtime.dependencies import Now, OpenDatabase, OpenSettings, Random, Reading, Transaction
@@ -126,7 +126,7 @@ async def get_changes(
         user.user_id,
         begin,
         await current_position(session),
-        joined_rooms=await sharing.rooms_of(session, user.user_id),
+        joined_rooms=await timeline.joined_rooms(session, user.user_id),
     )
     return {"changed": sorted(changed), "left": sorted(left)}
 

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -26,7 +25,6 @@ from identity_server.matrix.identifiers import domain_of
 from identity_server.matrix.json_api import Refused
 from identity_server.matrix.single_flight import SingleFlight
 from identity_server.runtime.clock import Clock
-from identity_server.runtime.dependencies import opened
 
 log = structlog.get_logger(__name__)
 
@@ -140,9 +138,6 @@ class Backfill:
         if after is not None:
             ends.groups[event.event_id] = after
         return _Placed(event, before, ACCEPTED)
-
-
-OpenBackfill = Annotated[Backfill, opened("backfill")]
 
 
 def _domain(room_id: str) -> str | None:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 import structlog
@@ -39,7 +39,6 @@ from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.http import Unreachable
 from identity_server.matrix.json_api import Refused
 from identity_server.runtime.database import Database, savepoint
-from identity_server.runtime.dependencies import opened
 
 log = structlog.get_logger(__name__)
 
@@ -249,6 +248,3 @@ class Receiver:
             except (Unreachable, Refused) as error:
                 failure = NotNow if is_passing(error) else failure
         raise failure("The state before the event could not be had")
-
-
-OpenReceiver = Annotated[Receiver, opened("receiver")]

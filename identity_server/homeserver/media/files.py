@@ -7,9 +7,8 @@ import os
 import shutil
 from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from identity_server.runtime.dependencies import opened
 from identity_server.runtime.tokens import Entropy
 
 _AT_ONCE = 256 * 1024
@@ -97,6 +96,3 @@ def _append(path: Path, pieces: Iterable[bytes], *, durably: bool = False) -> No
         if durably:
             file.flush()
             os.fsync(file.fileno())
-
-
-OpenMediaFiles = Annotated[MediaFiles, opened("media_files")]

@@ -10,6 +10,7 @@ from identity_server.homeserver.presence import store
 from identity_server.homeserver.presence.store import OFFLINE, ONLINE, STATES, Status
 from identity_server.homeserver.streams import Streams, advance
 from identity_server.homeserver.timeline import sharing
+from identity_server.homeserver.timeline import store as timeline
 from identity_server.matrix.canonical_json import LARGEST_INTEGER
 from identity_server.matrix.errors import InvalidParam
 from identity_server.matrix.identifiers import check_user_id, domain_of
@@ -24,7 +25,7 @@ async def tell(session: AsyncSession, streams: Streams, status: Status, *, now_m
     if servers:
         update = {"user_id": status.user_id, **status.as_content(now_ms=now_ms)}
         await queue_edus(session, sorted(servers), PRESENCE, {"push": [update]}, key=status.user_id, streams=streams)
-    rooms = await sharing.rooms_of(session, status.user_id)
+    rooms = await timeline.joined_rooms(session, status.user_id)
     position = await advance(session, streams, status.user_id, *rooms)
     await store.put_status(session, status, position=position)
 
@@ -40,7 +41,7 @@ async def receive_presence(
         status = _read(update, origin, now_ms=now_ms) if isinstance(update, Mapping) else None
         if status is None:
             continue
-        if rooms := await sharing.rooms_of(session, status.user_id):
+        if rooms := await timeline.joined_rooms(session, status.user_id):
             position = await advance(session, streams, *rooms)
             await store.put_status(session, status, position=position)
 

@@ -6,13 +6,12 @@ from typing import Any
 
 from identity_server.homeserver.sync import store
 from identity_server.homeserver.sync.looking import Look
-from identity_server.homeserver.sync.show import JOIN
 from identity_server.homeserver.sync.state import MEMBER, Told, changed_state, whole_state
 from identity_server.homeserver.sync.store import Standing, Stretch
 from identity_server.homeserver.sync.timeline import Section
 from identity_server.homeserver.timeline import store as timeline
 from identity_server.homeserver.timeline.position import position_token
-from identity_server.homeserver.timeline.store import state_at_position
+from identity_server.homeserver.timeline.store import JOIN, state_at_position
 from identity_server.homeserver.timeline.stored import OUTLIER, StoredEvent
 
 _SHOWN = frozenset({JOIN, "invite", "knock"})

@@ -12,9 +12,9 @@ from identity_server.homeserver.sync.filter import SyncFilter, keep_fields
 from identity_server.homeserver.timeline import store as timeline
 from identity_server.homeserver.timeline.client_format import Viewer, client_event, client_events
 from identity_server.homeserver.timeline.relations import shown_events
+from identity_server.homeserver.timeline.store import JOIN
 from identity_server.homeserver.timeline.stored import StoredEvent
 
-JOIN = "join"
 _NEVER = 2**63
 
 

@@ -66,11 +66,6 @@ async def pending_invite(session: AsyncSession, digest: bytes) -> PendingThreepi
     return invite
 
 
-async def pending_invites_of(session: AsyncSession, user_id: str) -> list[PendingThreepidInvite]:
-    statement = select(PendingThreepidInvite).where(PendingThreepidInvite.user_id == user_id)
-    return list(await session.scalars(statement.order_by(PendingThreepidInvite.told_ts)))
-
-
 async def mark_taken(session: AsyncSession, digest: bytes, *, now_ms: int) -> None:
     this = PendingThreepidInvite.digest == digest
     await session.execute(update(PendingThreepidInvite).where(this).values(taken_ts=now_ms))

@@ -6,19 +6,12 @@ from dataclasses import dataclass
 import orjson
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from identity_server.homeserver.timeline.models import Membership, RoomServer, StateChange, StoredEventRow
+from identity_server.homeserver.timeline.store import JOIN
 from identity_server.runtime.database import in_chunks
 
-JOIN = "join"
 _MEMBER = "m.room.member"
-
-
-async def rooms_of(session: AsyncSession, user_id: str) -> set[str]:
-    """The rooms that the user is joined to."""
-    statement = select(Membership.room_id).where(Membership.user_id == user_id, Membership.membership == JOIN)
-    return set(await session.scalars(statement))
 
 
 async def joined_to_any(session: AsyncSession, user_ids: Collection[str], room_ids: Collection[str]) -> set[str]:
@@ -30,21 +23,6 @@ async def joined_to_any(session: AsyncSession, user_ids: Collection[str], room_i
                 Membership.user_id.in_(users), Membership.room_id.in_(rooms), Membership.membership == JOIN
             )
             found.update(await session.scalars(statement.distinct()))
-    return found
-
-
-async def shares_with(session: AsyncSession, user_id: str, other_ids: Iterable[str]) -> set[str]:
-    """Those of ``other_ids`` with whom ``user_id`` shares a room now."""
-    mine, theirs = aliased(Membership), aliased(Membership)
-    found: set[str] = set()
-    for others in in_chunks(sorted(other_ids)):
-        statement = (
-            select(theirs.user_id)
-            .join(mine, mine.room_id == theirs.room_id)
-            .where(theirs.user_id.in_(others), theirs.membership == JOIN)
-            .where(mine.user_id == user_id, mine.membership == JOIN)
-        )
-        found.update(await session.scalars(statement.distinct()))
     return found
 
 

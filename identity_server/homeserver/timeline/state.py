@@ -118,15 +118,6 @@ class StoredEvents:
         return {event_id: self._read[event_id] for event_id in ids if event_id in self._read}
 
 
-async def state_after(session: AsyncSession, groups: StateGroups, event_ids: Collection[str]) -> StateMap:
-    """The state after all of the events together, forks resolved; nothing is written. Raises ``UnknownState``."""
-    event, forks = await _forks(session, event_ids)
-    states = [await groups.state_of(session, group) for group in forks]
-    if event is None or all(state == states[0] for state in states):
-        return states[0] if states else {}
-    return await resolve(event.version, states, StoredEvents(session))
-
-
 async def group_after(session: AsyncSession, groups: StateGroups, event_ids: Collection[str]) -> int | None:
     """The state group after all of the events together, forks resolved. Raises ``UnknownState``."""
     event, forks = await _forks(session, event_ids)

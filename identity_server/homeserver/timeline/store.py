@@ -172,21 +172,9 @@ async def memberships_of(session: AsyncSession, user_id: str, *membership: str) 
     return list(await session.scalars(statement.order_by(Membership.position)))
 
 
-async def members(session: AsyncSession, room_id: str, *membership: str) -> list[Membership]:
-    """The room's; only these kinds, if any are named."""
-    statement = select(Membership).where(Membership.room_id == room_id)
-    if membership:
-        statement = statement.where(Membership.membership.in_(membership))
-    return list(await session.scalars(statement.order_by(Membership.position, Membership.user_id)))
-
-
 async def joined_rooms(session: AsyncSession, user_id: str) -> set[str]:
     is_joined = (MEMBERSHIPS.c.user_id == user_id) & (MEMBERSHIPS.c.membership == JOIN)
     return set(await session.scalars(select(MEMBERSHIPS.c.room_id).where(is_joined)))
-
-
-async def joined_users(session: AsyncSession, room_id: str) -> set[str]:
-    return set(await session.scalars(select(MEMBERSHIPS.c.user_id).where(_is_joined_to(room_id))))
 
 
 async def local_joined_users(session: AsyncSession, room_id: str, server_name: str) -> set[str]:
@@ -227,18 +215,6 @@ async def shares_room(session: AsyncSession, a: str, b: str) -> bool:
         exists().where(other.c.user_id == b, other.c.room_id == MEMBERSHIPS.c.room_id, other.c.membership == JOIN),
     )
     return await session.scalar(select(MEMBERSHIPS.c.room_id).where(together).limit(1)) is not None
-
-
-async def users_sharing_rooms(session: AsyncSession, user_id: str) -> set[str]:
-    """Who is joined to a room that the user is joined to; without the user."""
-    other = MEMBERSHIPS.alias()
-    statement = (
-        select(other.c.user_id)
-        .distinct()
-        .join_from(MEMBERSHIPS, other, other.c.room_id == MEMBERSHIPS.c.room_id)
-        .where(MEMBERSHIPS.c.user_id == user_id, MEMBERSHIPS.c.membership == JOIN, other.c.membership == JOIN)
-    )
-    return set(await session.scalars(statement)) - {user_id}
 
 
 def _is_joined_to(room_id: str) -> Any:

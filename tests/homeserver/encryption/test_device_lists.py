@@ -10,7 +10,7 @@ from httpx import AsyncClient
 from identity_server.homeserver.encryption import for_sync
 from identity_server.homeserver.encryption.device_lists.follow import DeviceListFollower
 from identity_server.homeserver.streams import current_position
-from identity_server.homeserver.timeline import sharing
+from identity_server.homeserver.timeline import store as timeline
 from identity_server.matrix.signing import sign_json
 from tests.homeserver.conftest import Register
 from tests.homeserver.encryption.phones import Identity, Phone, meet, move, phone, public
@@ -30,7 +30,7 @@ def told(state: dict[str, Any]) -> Told:
 
     async def told(who: Phone, since: int) -> tuple[list[str], list[str]]:
         async with state["resources"].database.reading() as session:
-            upto, rooms = await current_position(session), await sharing.rooms_of(session, who.user_id)
+            upto, rooms = await current_position(session), await timeline.joined_rooms(session, who.user_id)
             changed, left = await for_sync.device_list_changes(session, who.user_id, since, upto, joined_rooms=rooms)
         asked = await who.ok("GET", "/keys/changes", **{"from": f"s{since}_7", "to": f"s{upto}_9"})
         assert asked == {"changed": sorted(changed), "left": sorted(left)}

@@ -16,7 +16,7 @@ from identity_server.homeserver.timeline.append import append
 from identity_server.homeserver.timeline.build import Draft
 from identity_server.homeserver.timeline.send import send_event
 from identity_server.homeserver.timeline.start import start_room
-from identity_server.homeserver.timeline.state import group_after, state_after
+from identity_server.homeserver.timeline.state import group_after
 from identity_server.homeserver.timeline.stored import ACCEPTED, StoredEvent
 from identity_server.homeserver.timeline.timeline import Timeline
 from identity_server.matrix.signing import SigningKey
@@ -73,7 +73,7 @@ class Shared:
     ) -> Event:
         """As ``hear``, but it does not arrive yet."""
         self.ts += 1
-        async with self.database.reading() as session:
+        async with self.database.transaction() as session:  # where forks meet, their group is written
             state = await self._state_after(session, parents)
             depths = (await store.get_events(session, parents)).values()
         wanted = auth_keys(event_type, sender, key, content, self.version)
@@ -101,7 +101,8 @@ class Shared:
             return await append(session, self.timeline, event, state_before=before, standing=standing)
 
     async def _state_after(self, session: AsyncSession, parents: Sequence[str]) -> dict[tuple[str, str], Event]:
-        ids = await state_after(session, self.timeline.groups, parents)
+        group = await group_after(session, self.timeline.groups, parents)
+        ids = {} if group is None else await self.timeline.groups.state_of(session, group)
         found = await store.get_events(session, list(ids.values()))
         return {stored.event.key: stored.event for stored in found.values()}
 

@@ -12,6 +12,7 @@ from identity_server.homeserver.events.refusal import NotAllowed
 from identity_server.homeserver.events.state_resolution import resolve
 from identity_server.homeserver.streams import current_position
 from identity_server.homeserver.timeline import store
+from identity_server.homeserver.timeline.models import Membership
 from identity_server.homeserver.timeline.room import EXTREMITIES, ROOMS
 from identity_server.homeserver.timeline.state import StateGroups, StoredEvents
 from identity_server.homeserver.timeline.stored import EVENTS, REJECTED, SOFT_FAILED
@@ -62,7 +63,8 @@ class Graph:
             stored = await store.get_events(session, list(self.states))
             for event_id, state in self.states.items():
                 assert await room.timeline.groups.state_of(session, stored[event_id].state_group) == state
-            members = {row.user_id: row.membership for row in await store.members(session, room.room_id)}
+            rows = await session.scalars(select(Membership).where(Membership.room_id == room.room_id))
+            members = {row.user_id: row.membership for row in rows}
             said = {
                 key: stored[event_id].event.membership
                 for (type_, key), event_id in current.items()

@@ -15,6 +15,7 @@ from identity_server.homeserver.encryption.key_json import shown
 from identity_server.homeserver.federation.edus import queue_edus
 from identity_server.homeserver.streams import Streams, advance
 from identity_server.homeserver.timeline import sharing
+from identity_server.homeserver.timeline import store as timeline
 from identity_server.matrix.identifiers import domain_of
 
 DEVICE_LIST_UPDATE = "m.device_list_update"
@@ -93,7 +94,7 @@ async def described_signing_keys(session: AsyncSession, user_id: str) -> dict[st
 
 
 async def _announce(session: AsyncSession, streams: Streams, user_id: str) -> int:
-    return await advance(session, streams, user_id, *await sharing.rooms_of(session, user_id))
+    return await advance(session, streams, user_id, *await timeline.joined_rooms(session, user_id))
 
 
 async def _other_servers(session: AsyncSession, user_id: str) -> set[str]:
