@@ -5,6 +5,7 @@ import re
 from binascii import b2a_base64
 from typing import NamedTuple
 
+import idna
 import phonenumbers
 
 from identity_server.matrix.errors import InvalidAddress, InvalidEmail
@@ -14,8 +15,9 @@ MSISDN = "msisdn"
 
 # One address and nothing else: no display name, no list, no comment, no control character, nothing that a
 # mail header could be bent with. Stricter than RFC 5321 where it allows quoted local parts, which nobody has.
+# `_DOMAIN` is of the domain as mail is delivered to it.
 _EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f]{1,64}@[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f/]{1,253}")
-_DOMAIN = re.compile(r"(?!-)[\w-]{1,63}(?<!-)(?:\.(?!-)[\w-]{1,63}(?<!-))*")
+_DOMAIN = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _MSISDN = re.compile(r"[1-9][0-9]{4,14}")
 
@@ -30,14 +32,28 @@ class Threepid(NamedTuple):
 def canonical_email(typed: str) -> str:
     """The case-folded address ("E-Mail"). Raises ``InvalidEmail``."""
     address = typed.strip().casefold()
-    if not _EMAIL.fullmatch(address) or len(address) > 254:
+    if not _EMAIL.fullmatch(address):
         raise InvalidEmail("The email address is not valid")
     local_part, domain = address.split("@")
-    if not _DOMAIN.fullmatch(domain):
-        raise InvalidEmail("The email address is not valid")
     if local_part.startswith(".") or local_part.endswith(".") or ".." in local_part:
         raise InvalidEmail("The email address is not valid")
+    try:
+        if not domain.isascii():
+            # Else each of a domain's spellings would be an address of its own (UTS 46, 4: "Processing"). It is not
+            # written in ASCII, for clients hash what is typed; and folded last, as the specification says.
+            domain = idna.uts46_remap(domain).casefold()
+        is_domain = bool(_DOMAIN.fullmatch(ascii_domain(domain)))
+    except UnicodeError as error:
+        raise InvalidEmail("The email address is not valid") from error
+    address = f"{local_part}@{domain}"
+    if not is_domain or len(address) > 254:
+        raise InvalidEmail("The email address is not valid")
     return address
+
+
+def ascii_domain(domain: str) -> str:
+    """``domain`` as mail is delivered to it (RFC 5891, UTS 46). Raises ``UnicodeError`` where there is no such form."""
+    return domain if domain.isascii() else idna.encode(domain, uts46=True).decode()
 
 
 def canonical_msisdn(country: str, typed: str) -> str:
@@ -71,6 +87,15 @@ def canonical(medium: str, address: str) -> Threepid:
             return Threepid(medium, digits)
         case _:
             return Threepid(medium, address)
+
+
+def mailbox(threepid: Threepid) -> str:
+    """One for all addresses by which the same one is reached, as far as can be told. Raises ``UnicodeError``."""
+    medium, address = threepid
+    if medium == EMAIL:
+        local_part, _, domain = address.rpartition("@")
+        address = f"{local_part}@{ascii_domain(domain)}"
+    return f"{medium} {address}"
 
 
 def lowercase_spelling(typed: str, address: str) -> str | None:

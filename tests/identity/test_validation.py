@@ -50,7 +50,7 @@ async def test_the_digits_in_the_sms_prove_the_phone_number(server: IdentityServ
 
 
 @pytest.mark.parametrize(
-    "address", ["", "alice", "alice@", "@example.org", "a b@c.d", "a@b@c", "a@b..c", "a@b\r\nBcc: x"]
+    "address", ["", "alice", "alice@", "@example.org", "a b@c.d", "a@b@c", "a@b..c", "a@b\r\nBcc: x", "a@٣.org"]
 )
 async def test_what_is_no_email_address_is_refused(server: IdentityServer, address: str) -> None:
     answer = await server.client.post(
@@ -289,6 +289,19 @@ async def test_the_mail_goes_to_the_address_that_it_proves(server: IdentityServe
     headers = await server.account()
     await server.proven(headers, address="Strauß@Example.org")
     assert server.outlet.sent[-1].recipient == "strauss@example.org"
+
+
+async def test_a_mailbox_is_sent_to_as_often_as_is_allowed_however_its_domain_is_written(
+    make_server: MakeServer,
+) -> None:
+    async with make_server(rate_limits={"request_token_per_address": "2/day"}) as server:
+        headers = await server.account()
+        statuses = []
+        for domain in ("bücher.de", "ｂücher.de", "xn--bcher-kva.de", "BÜCHER.de", "bücher.example"):
+            body = {**EMAIL, "email": f"alice@{domain}", "client_secret": f"secret-{len(statuses)}"}
+            answer = await server.client.post(f"{V2}/validate/email/requestToken", json=body, headers=headers)
+            statuses.append(answer.status_code)
+    assert statuses == [200, 200, 429, 429, 200]
 
 
 async def test_no_validation_token_is_stored_in_the_clear(server: IdentityServer) -> None:

@@ -13,7 +13,7 @@ from email.utils import format_datetime, parseaddr
 from functools import lru_cache
 from ipaddress import ip_address
 
-import idna
+from identity_server.matrix.threepid import ascii_domain
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SHORT = 70  # fits a line, which has 78 characters (RFC 5322, 2.1.1)
@@ -73,9 +73,7 @@ def split_address(address: str) -> tuple[str, str]:
     local_part, at, domain = address.rpartition("@")
     if not (local_part and at and domain) or "@" in local_part or _SPECIAL.search(local_part + domain):
         raise ValueError("not an email address")
-    if not domain.isascii():
-        domain = idna.encode(domain, uts46=True).decode()
-    return local_part, domain
+    return local_part, ascii_domain(domain)
 
 
 def compose(

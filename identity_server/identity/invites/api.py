@@ -14,7 +14,7 @@ from identity_server.identity.signing.keyring import Keyring, OpenKeyring
 from identity_server.identity.terms.signed import SignedAccount
 from identity_server.matrix.errors import NotEntitled, NotFound, UnsupportedMedium
 from identity_server.matrix.identifiers import Opaque, Text, UserID
-from identity_server.matrix.threepid import EMAIL, MSISDN, canonical
+from identity_server.matrix.threepid import EMAIL, MSISDN, canonical, mailbox
 from identity_server.runtime.dependencies import (
     Now,
     OpenResources,
@@ -98,7 +98,7 @@ async def invite_for(
         raise UnsupportedMedium("Invitations go to email addresses only")
     threepid = canonical(body.medium, body.address)
     await limits.hit("store_invite_per_account", body.sender)
-    await limits.hit("store_invite_per_address", " ".join(threepid))
+    await limits.hit("store_invite_per_address", mailbox(threepid))
     invitation = Invitation(
         threepid,
         **body.model_dump(include={"room_id", "sender", "room_alias", "room_name", "room_type"}),

@@ -15,6 +15,7 @@ from identity_server.identity.validation.msisdn import msisdn_request, msisdn_se
 from identity_server.identity.validation.request_token import Send, check_next_link, request_token
 from identity_server.identity.validation.submit_token import proven, submit_token
 from identity_server.matrix.identifiers import Opaque, Text
+from identity_server.matrix.threepid import mailbox
 from identity_server.runtime.dependencies import (
     Limits,
     Now,
@@ -101,7 +102,7 @@ class Asking:
         settings, limits = self.resources.settings, self.resources.limits
         check_next_link(wanted.next_link, settings=settings.validation, public_base_url=settings.public_base_url)
         await limits.hit("request_token_per_source", self.source)
-        await limits.hit("request_token_per_address", " ".join(wanted.threepid))
+        await limits.hit("request_token_per_address", mailbox(wanted.threepid))
         return await request_token(wanted, send, self.claim, self.resources.database)
 
 
