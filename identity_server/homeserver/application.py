@@ -158,7 +158,9 @@ def _for_later(opened: State) -> State:
     handlers: dict[str, Handler] = {}
     tasks = Tasks(database, clock, handlers)
     spreading = Spreading(database, timeline, clock)
-    deactivation = Deactivation(database, opened["members"], opened["unbinder"], opened["device_watchers"], tasks)
+    deactivation = Deactivation(
+        database, opened["members"], opened["unbinder"], opened["device_watchers"], opened["attendance"], tasks
+    )
     taking_up = TakingUp(database, timeline, opened["federation_calls"], http, clock)
     handlers |= {
         TAKE_UP: taking_up.run,

@@ -1,6 +1,7 @@
 """Ending an account (Client-Server API, "Account deactivation"): it spans whatever is kept of a user."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,6 +11,8 @@ from identity_server.homeserver.account_data import store as account_data
 from identity_server.homeserver.accounts import store as accounts
 from identity_server.homeserver.accounts.interactive import Proof, finish
 from identity_server.homeserver.encryption.forget import forget_account
+from identity_server.homeserver.presence import store as presence
+from identity_server.homeserver.presence.attendance import Attendance
 from identity_server.homeserver.profiles import store as profiles
 from identity_server.homeserver.push import store as push
 from identity_server.homeserver.rooms.membership import Members
@@ -19,7 +22,7 @@ from identity_server.homeserver.timeline import store as rooms
 from identity_server.matrix.errors import MatrixError
 from identity_server.matrix.http import Unreachable
 from identity_server.matrix.json_api import Refused
-from identity_server.runtime.database import Database
+from identity_server.runtime.database import Database, after_commit
 from identity_server.runtime.dependencies import opened
 from identity_server.runtime.tasks import Payload, Tasks
 
@@ -36,6 +39,7 @@ class Deactivation:
     members: Members
     unbinder: Unbinder
     watchers: DeviceWatchers
+    attendance: Attendance
     tasks: Tasks
 
     async def deactivate(self, proof: Proof, user_id: str, *, id_server: str | None, erase: bool, now_ms: int) -> str:
@@ -65,6 +69,8 @@ class Deactivation:
         if erase:
             await profiles.erase(session, user_id)
             await account_data.erase(session, user_id)
+            await presence.erase(session, user_id)
+            after_commit(session, partial(self.attendance.forget, user_id))
         await remove_all_devices(session, user_id, watchers=self.watchers)
 
     async def run(self, payload: Payload) -> None:

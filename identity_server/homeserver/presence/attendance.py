@@ -104,6 +104,10 @@ class Attendance:
         if user := self._users.get(user_id):
             user.active_ts = self._clock.now_ms()
 
+    def forget(self, user_id: str) -> None:
+        """The user is no more: nothing is to be written of it when it does not come again."""
+        self._users.pop(user_id, None)
+
     async def run_forever(self) -> None:
         async with self._database.reading() as session:
             for status in await store.present_users(session, self._server_name):

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from identity_server.homeserver.presence.store import status_of
 from identity_server.runtime.clock import FakeClock
 from tests.homeserver.sync.conftest import Meet, Person, Syncing
 
@@ -126,3 +127,16 @@ async def test_presence_follows_syncing_and_is_told_to_who_shares_a_room(
     assert (await presence())[alice.user_id]["presence"] == "offline"
     await Syncing(alice).sync(set_presence="offline")
     assert alice.user_id not in await presence()
+
+
+async def test_nothing_is_left_of_the_presence_of_who_wants_to_be_erased(
+    alice: Person, bob: Person, room_id: str, clock: FakeClock, state: dict[str, Any]
+) -> None:
+    await Syncing(alice).sync()
+    await alice.do("PUT", f"/presence/{alice.user_id}/status", {"presence": "online", "status_msg": "tea"})
+    password = {"type": "m.login.password", "password": "correct horse"}
+    await alice.do("POST", "/account/deactivate", {"auth": password, "erase": True})
+    clock.advance(seconds=60)
+    await state["attendance"].look()
+    async with state["resources"].database.reading() as session:
+        assert await status_of(session, alice.user_id) is None
