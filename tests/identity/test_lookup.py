@@ -116,6 +116,18 @@ async def test_a_malformed_lookup_says_what_is_wrong(
     assert (answer.status_code, answer.json()["errcode"]) == (400, errcode)
 
 
+@pytest.mark.parametrize("count", [1, 900])
+async def test_what_nobody_asked_for_may_come_with_a_lookup_if_it_is_json(server: IdentityServer, count: int) -> None:
+    headers = await server.bound("@alice:hs.test")
+    pepper = (await server.client.get(f"{V2}/hash_details", headers=headers)).json()["lookup_pepper"]
+    known = hashed("alice@example.org", "email", pepper)
+    body = orjson.dumps({"algorithm": "sha256", "pepper": pepper, "addresses": [known] * count, "more": ["?"]})
+    answer = await server.client.post(f"{V2}/lookup", content=body, headers=headers)
+    assert answer.json() == {"mappings": {known: "@alice:hs.test"}}
+    answer = await server.client.post(f"{V2}/lookup", content=body.replace(b"?", b"\xff"), headers=headers)
+    assert (answer.status_code, answer.json()["errcode"]) == (400, "M_NOT_JSON")
+
+
 @pytest.mark.parametrize("spoilt", ["", '"', "[]", "5", "null", '"a\\u0041"', '"\udcff"', '"a" "b"', '"a"b'])
 async def test_many_addresses_are_read_like_few(server: IdentityServer, spoilt: str) -> None:
     """Hashes that come in thousands are read in another way than a few, or than anything else."""

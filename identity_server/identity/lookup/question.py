@@ -32,7 +32,8 @@ def read_question(body: bytes, settings: LookupSettings) -> Question:
     return question
 
 
-class _Sent(msgspec.Struct):
+# What msgspec passes over it does not look into, and there may be what is no UTF-8.
+class _Sent(msgspec.Struct, forbid_unknown_fields=True):
     algorithm: str
     pepper: str
     addresses: msgspec.Raw
