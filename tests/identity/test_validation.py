@@ -1,4 +1,5 @@
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -302,6 +303,33 @@ async def test_a_mailbox_is_sent_to_as_often_as_is_allowed_however_its_domain_is
             answer = await server.client.post(f"{V2}/validate/email/requestToken", json=body, headers=headers)
             statuses.append(answer.status_code)
     assert statuses == [200, 200, 429, 429, 200]
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "said"),
+    [
+        ("24h", {"en": "24 hours", "fr": "24 heures", "de": "24 Stunden"}),
+        ("2h", {"en": "2 hours", "fr": "2 heures", "de": "2 Stunden"}),
+        ("150m", {"en": "150 minutes", "fr": "150 minutes", "de": "150 Minuten"}),
+        ("90m", {"en": "90 minutes", "fr": "90 minutes", "de": "90 Minuten"}),
+        ("1h", {"en": "60 minutes", "fr": "60 minutes", "de": "60 Minuten"}),
+        ("20s", {"en": "1 minute", "fr": "1 minute", "de": "1 Minute"}),
+    ],
+)
+async def test_the_mail_says_how_long_its_token_is_valid(
+    make_server: MakeServer, lifetime: str, said: dict[str, str]
+) -> None:
+    async with make_server(validation={"session_lifetime": lifetime}) as server:
+        headers = await server.account()
+        for language, duration in said.items():
+            await server.client.post(
+                f"{V2}/validate/email/requestToken",
+                json={**EMAIL, "client_secret": language},
+                headers={**headers, "Accept-Language": language},
+            )
+            mail = server.outlet.sent[-1]
+            for body in (mail.text, str(mail.html)):
+                assert re.search(rf"\b{duration}(\.| lang)", body)
 
 
 async def test_no_validation_token_is_stored_in_the_clear(server: IdentityServer) -> None:

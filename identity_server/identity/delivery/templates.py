@@ -16,7 +16,8 @@ own ``layout.html``. A value that a template names and nobody gave is an error, 
 
 Values: ``language`` and ``server_name`` always, further
 
-- ``verification``: ``token``, and by mail ``link`` and ``lifetime_hours``, by SMS ``domain``;
+- ``verification``: ``token``, and by mail ``link``, ``lifetime_hours`` and ``lifetime_minutes`` (0 where whole hours
+  say it as well), by SMS ``domain``;
 - ``invitation``: ``link``, and perhaps ``inviter_name``, ``room_name`` and ``room_type`` (empty if not known).
 """
 
@@ -47,6 +48,7 @@ _SAMPLES: dict[str, dict[str, Any]] = {
         "token": "123456",
         "link": "https://example.org/",
         "lifetime_hours": 24,
+        "lifetime_minutes": 0,
         "domain": "example.org",
     },
     "invitation": {"server_name": "example.org", "link": "https://example.org/", "inviter_name": "Alice"},

@@ -36,7 +36,7 @@ def email_sender(outlet: Outlet, settings: Settings, language: str | None) -> Se
             "server_name": settings.server.name,
             "token": token,
             "link": confirmation_link(settings.public_base_url, session, token),
-            "lifetime_hours": settings.validation.session_lifetime // 3_600_000,
+            **_lifetime(settings.validation.session_lifetime),
         }
         await outlet.send_email(session.threepid.address, "verification", language, context)
 
@@ -46,3 +46,10 @@ def email_sender(outlet: Outlet, settings: Settings, language: str | None) -> Se
 def confirmation_link(base_url: str, session: Session, token: str) -> str:
     query = urlencode({"token": token, "client_secret": session.client_secret, "sid": session.sid})
     return f"{base_url}/_matrix/identity/v2/validate/{session.threepid.medium}/submitToken?{query}"
+
+
+def _lifetime(lifetime_ms: int) -> dict[str, int]:
+    """As the templates are to say it: in minutes if there are any, for hours are too coarse for a short one."""
+    hours, rest_ms = divmod(lifetime_ms, 3_600_000)
+    is_said_in_hours = hours >= 2 and not rest_ms
+    return {"lifetime_hours": hours, "lifetime_minutes": 0 if is_said_in_hours else max(1, lifetime_ms // 60_000)}

@@ -18,7 +18,12 @@ from tests.identity.delivery.test_sms import Gateway
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
-VERIFICATION = {"token": "kX3vQ9pLm2", "link": "https://is.test/submitToken?token=kX3vQ9pLm2", "lifetime_hours": 24}
+VERIFICATION = {
+    "token": "kX3vQ9pLm2",
+    "link": "https://is.test/submitToken?token=kX3vQ9pLm2",
+    "lifetime_hours": 24,
+    "lifetime_minutes": 0,
+}
 CODE = {"token": "123456", "domain": "is.test"}
 
 

@@ -14,6 +14,7 @@ VERIFICATION = {
     "token": "kX3vQ9pLm2",
     "link": LINK,
     "lifetime_hours": 24,
+    "lifetime_minutes": 0,
     "domain": "is.test",
 }
 INVITATION = {"server_name": "is.test", "link": LINK, "inviter_name": "Bob", "room_name": "Garden", "room_type": None}
