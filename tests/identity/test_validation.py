@@ -338,6 +338,19 @@ async def test_no_validation_token_is_stored_in_the_clear(server: IdentityServer
     assert server.outlet.sent[-1].context["token"].encode() not in stored
 
 
+@pytest.mark.parametrize("path", ["requestToken", "submitToken"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_medium_that_cannot_be_validated_has_no_endpoint(
+    server: IdentityServer, method: str, path: str
+) -> None:
+    headers = await server.account()
+    for of_whom in (headers, {}):
+        answer = await server.client.request(
+            method, f"{V2}/validate/foo/{path}", json=EMAIL if method == "POST" else None, headers=of_whom
+        )
+        assert (answer.status_code, answer.json()["errcode"]) == (404, "M_UNRECOGNIZED")
+
+
 async def test_validating_needs_a_token(server: IdentityServer) -> None:
     for path, body in (("email/requestToken", EMAIL), ("msisdn/requestToken", PHONE)):
         answer = await server.client.post(f"{V2}/validate/{path}", json=body)

@@ -14,8 +14,9 @@ from identity_server.identity.validation.email import email_request, email_sende
 from identity_server.identity.validation.msisdn import msisdn_request, msisdn_sender, number_prefix
 from identity_server.identity.validation.request_token import Send, check_next_link, request_token
 from identity_server.identity.validation.submit_token import proven, submit_token
+from identity_server.matrix.errors import Unrecognized
 from identity_server.matrix.identifiers import Opaque, Text
-from identity_server.matrix.threepid import mailbox
+from identity_server.matrix.threepid import EMAIL, MSISDN, mailbox
 from identity_server.runtime.dependencies import (
     Limits,
     Now,
@@ -44,7 +45,17 @@ def _country(value: str) -> str:
 
 SendAttempt = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=2**53 - 1)]
 Token = Annotated[Text, Field(max_length=255)]
-Medium = Literal["email", "msisdn"]
+
+
+async def _known(medium: str) -> str:
+    """Raises ``Unrecognized``: for other media there is no such path."""
+    if medium not in (EMAIL, MSISDN):
+        raise Unrecognized("Unrecognized request")
+    return medium
+
+
+# Where it stands first in a signature it is looked at before the token of whoever asks, as with any unknown path.
+Medium = Annotated[Literal["email", "msisdn"], Depends(_known)]
 
 
 class EmailTokenRequest(Body):

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
+from identity_server.identity.validation.api import Medium
 from identity_server.identity.validation.submit_token import submit_token
 from identity_server.identity.web.pages import confirm_page, failed_page, page_headers, verified_page
 from identity_server.matrix.errors import MatrixError, NoValidSession, SessionExpired, TokenIncorrect
@@ -18,7 +19,6 @@ from identity_server.runtime.resources import Resources
 
 router = APIRouter(prefix="/_matrix/identity", tags=["pages"])
 
-Medium = Literal["email", "msisdn"]
 # A header holds ASCII only (RFC 3986, sections 2.2 and 2.1: what is encoded already stays so).
 _URL_CHARACTERS = ":/?#[]@!$&'()*+,;=%"
 _CONFIRM_PATH = "/_matrix/identity/io.identity_server/confirm"
