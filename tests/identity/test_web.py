@@ -186,11 +186,12 @@ async def test_a_link_that_the_mail_program_broke_is_answered_by_a_page(
 ) -> None:
     async with make_server(validation={"confirm_links": confirm_links}) as server:
         link = await begun(server)
-        for missing in ("sid", "client_secret"):
+        for missing in link:
             answer = await opened(server, {name: value for name, value in link.items() if name != missing})
-            if confirm_links:
-                answer = await clicked(server, answer)
-            assert (answer.status_code, says(answer, "unknown")) == (404, True)
+            assert (answer.status_code, says(answer, "unknown")) == (400, True)
+        answer = await opened(server, {})
+        assert (answer.status_code, says(answer, "unknown")) == (400, True)
+        assert not await is_validated(server, link)
 
 
 async def test_too_many_wrong_tokens_end_the_session_by_the_link_as_well(make_server: MakeServer) -> None:

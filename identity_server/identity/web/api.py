@@ -4,7 +4,7 @@ The link carries no bearer token, whatever the specification's OpenAPI says: a m
 scanners: unless ``validation.confirm_links`` is off, GET changes nothing and asks for a click.
 """
 
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from identity_server.identity.validation.api import Medium
 from identity_server.identity.validation.submit_token import submit_token
 from identity_server.identity.web.pages import confirm_page, failed_page, page_headers, verified_page
-from identity_server.matrix.errors import MatrixError, NoValidSession, SessionExpired, TokenIncorrect
+from identity_server.matrix.errors import MatrixError, MissingParams, NoValidSession, SessionExpired, TokenIncorrect
 from identity_server.runtime.dependencies import OpenResources, Source
 from identity_server.runtime.requests import parse_form
 from identity_server.runtime.resources import Resources
@@ -34,6 +34,8 @@ async def open_link(
     client_secret: str = "",
     token: str = "",
 ) -> Response:
+    if not (sid and client_secret and token):
+        return _failed(MissingParams("The link is incomplete"), medium, request, resources)
     if not resources.settings.validation.confirm_links:
         return await _submit(medium, sid, client_secret, token, request, resources, source)
     page = confirm_page(
@@ -67,11 +69,6 @@ async def _submit(
 ) -> Response:
     settings = resources.settings
     await resources.limits.hit("submit_token_per_source", source)
-    about: dict[str, Any] = {
-        "server_name": settings.server.name,
-        "medium": medium,
-        "accept_language": request.headers.get("accept-language"),
-    }
     try:
         if "\0" in sid + client_secret + token:
             raise NoValidSession("No session has such an ID")
@@ -86,13 +83,27 @@ async def _submit(
                 now_ms=resources.clock.now_ms(),
             )
     except (NoValidSession, SessionExpired, TokenIncorrect) as error:
-        page = failed_page(reason=_reason(error), **about)
-        return Response(page, error.status, page_headers(), media_type="text/html")
-    page = verified_page(next_link=validated.next_link, **about)
+        return _failed(error, medium, request, resources)
+    page = verified_page(
+        server_name=settings.server.name,
+        medium=medium,
+        next_link=validated.next_link,
+        accept_language=request.headers.get("accept-language"),
+    )
     if validated.next_link is None:
         return Response(page, headers=page_headers(), media_type="text/html")
     location = quote(validated.next_link, safe=_URL_CHARACTERS)
     return Response(page, 303, {**page_headers(), "Location": location}, media_type="text/html")
+
+
+def _failed(error: MatrixError, medium: Medium, request: Request, resources: Resources) -> Response:
+    page = failed_page(
+        server_name=resources.settings.server.name,
+        medium=medium,
+        reason=_reason(error),
+        accept_language=request.headers.get("accept-language"),
+    )
+    return Response(page, error.status, page_headers(), media_type="text/html")
 
 
 def _reason(error: MatrixError) -> Literal["incorrect", "expired", "unknown"]:
