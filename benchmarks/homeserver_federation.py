@@ -24,13 +24,13 @@ _ROOMS = 50
 
 
 @dataclass
-class Figures:
+class Received:
     join_seconds: float
     received_per_s: float
     rss_mib: float
 
 
-class Peer:
+class PeerProcess:
     """The process of ``homeserver_peer``."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -50,7 +50,7 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer(folder: Path) -> AsyncIterator[Peer]:
+async def peer(folder: Path) -> AsyncIterator[PeerProcess]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -61,7 +61,7 @@ async def peer(folder: Path) -> AsyncIterator[Peer]:
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        there = Peer(process)
+        there = PeerProcess(process)
         await there.answers()
         yield there
     finally:
@@ -73,7 +73,7 @@ async def federation(world: World) -> AsyncIterator[Row]:
     """From one peer: joining a room with many members and much state, then what it sends in full batches."""
     authority = Authority(world.folder)
     sizes = world.sizes
-    measured: dict[str, Figures] = {}
+    measured: dict[str, Received] = {}
     for software in competitors():
         async with (
             homeserver(software, world.folder / f"federation-{software}", authority) as server,
@@ -87,7 +87,7 @@ async def federation(world: World) -> AsyncIterator[Row]:
             _, joined = await _join(client, other, members=sizes.members, state=sizes.state)
             world.say(f"{software}: receiving {sizes.received:,} events")
             received = await _receive(client, server, other, small, sizes.received)
-            measured[software] = Figures(joined, received, server.process.rss_mib())
+            measured[software] = Received(joined, received, server.process.rss_mib())
             await client.close()
     ours, theirs = measured[OURS], measured.get(SYNAPSE)
     yield compared(
@@ -114,7 +114,7 @@ async def federation(world: World) -> AsyncIterator[Row]:
     )
 
 
-async def _join(client: Client, other: Peer, *, members: int, state: int) -> tuple[str, float]:
+async def _join(client: Client, other: PeerProcess, *, members: int, state: int) -> tuple[str, float]:
     """A new room of the peer's, and the seconds from the request to the answer."""
     room_id = (await other.does({"build": {"members": members, "state": state}}))["room_id"]
     began = perf_counter()
@@ -122,7 +122,7 @@ async def _join(client: Client, other: Peer, *, members: int, state: int) -> tup
     return room_id, perf_counter() - began
 
 
-async def _receive(client: Client, server: Homeserver, other: Peer, rooms: list[str], count: int) -> float:
+async def _receive(client: Client, server: Homeserver, other: PeerProcess, rooms: list[str], count: int) -> float:
     """Events per second, from the first transaction until clients can see the last event of every room."""
     began = perf_counter()
     sent = await other.does({"push": {"rooms": rooms, "target": server.name, "count": count}})

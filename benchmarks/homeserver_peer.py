@@ -1,4 +1,4 @@
-"""Another server in a federation, made for measuring: it has one room, lets in whoever asks, and sends what it is told.
+"""Another server in a federation, made for measuring: it makes rooms as it is told, lets in whoever asks, and sends.
 
 Run as ``python -m benchmarks.homeserver_peer FOLDER PORT``, with the authority's files in the folder; it takes commands
 as lines of JSON and answers each with one.

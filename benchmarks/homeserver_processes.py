@@ -1,6 +1,5 @@
 """The bundled homeserver and Synapse as processes, with the same certificates, each on SQLite with its defaults."""
 
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,16 +23,13 @@ class Authority:
         authority.cert_pem.write_to_path(self.ca_file)
         leaf.private_key_pem.write_to_path(self.key)
         leaf.cert_chain_pems[0].write_to_path(self.certificate)
-        self.trust = ssl.create_default_context(cafile=self.ca_file)
 
 
 @dataclass(frozen=True)
 class Homeserver:
     """``name`` is localhost and the federation port; ``process.port`` is what clients use."""
 
-    software: str
     name: str
-    federation_port: int
     process: Server
 
 
@@ -75,7 +71,7 @@ async def homeserver(software: str, folder: Path, authority: Authority) -> Async
         )
         command = of_ours("homeserver", config)
     async with started(command, client_port, "/_matrix/client/versions") as process:
-        yield Homeserver(software, name, federation_port, process)
+        yield Homeserver(name, process)
 
 
 def remembered_port(folder: Path) -> int:

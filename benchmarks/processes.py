@@ -17,6 +17,8 @@ from typing import Any
 
 import asyncpg
 
+from benchmarks.data import NAME
+
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TURN_SECONDS = 0.1
@@ -56,7 +58,7 @@ async def identity_server(folder: Path, database_url: str, **sections: Mapping[s
     port = free_port()
     folder.mkdir(exist_ok=True)
     usual: dict[str, dict[str, Any]] = {
-        "server": {"name": "is.test", "port": port, "data_dir": str(folder)},
+        "server": {"name": NAME, "port": port, "data_dir": str(folder)},
         "database": {"url": database_url},
         "rate_limits": {"enabled": False},
         "admin": {"port": 0},

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypedDict
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +25,35 @@ class Row:
     goal: str = ""
     reached: bool | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+
+
+class Judged(TypedDict):
+    """What a goal says of a row."""
+
+    ratio: str
+    goal: str
+    reached: bool
+
+
+def at_least(
+    goal: float, value: float, unit: str = "", *, ratio: str | None = None, written: str | None = None
+) -> Judged:
+    """``ratio``: unless it is given, ``value`` in parts of the goal or, without a unit, ``value`` itself.
+    ``written``: the goal, where it is to be read in other words."""
+    return _judged(goal, value, unit, ratio, written or f"≥ {goal:,}{unit}", reached=value >= goal)
+
+
+def at_most(
+    goal: float, value: float, unit: str = "", *, ratio: str | None = None, written: str | None = None
+) -> Judged:
+    """As ``at_least``."""
+    return _judged(goal, value, unit, ratio, written or f"≤ {goal:,}{unit}", reached=value <= goal)
+
+
+def _judged(goal: float, value: float, unit: str, ratio: str | None, written: str, *, reached: bool) -> Judged:
+    if ratio is None:
+        ratio = f"{value / goal:.2f} of the goal" if unit else f"{value:.2f}"
+    return {"ratio": ratio, "goal": written, "reached": reached}
 
 
 def print_table(rows: Sequence[Row], console: Console) -> None:

@@ -15,12 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.bind import bind, mail
 from benchmarks.homeserver import restart, sends
 from benchmarks.homeserver_federation import federation
+from benchmarks.imports import bulk
 from benchmarks.limits import limits
 from benchmarks.lookup import growth, latency, lookup, workers
 from benchmarks.replication import replication
 from benchmarks.report import Row, print_table, write_json
 from benchmarks.rotation import rotation
-from benchmarks.start import bulk, start, tokens
+from benchmarks.start import start
+from benchmarks.tokens import tokens
 from benchmarks.world import FULL, QUICK, World
 
 # In this order: the table grows to its largest at the end.
