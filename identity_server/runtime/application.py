@@ -22,7 +22,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]
 class _Application(FastAPI):
     @property
     def routes(self) -> list[BaseRoute]:
-        """Those of the table too: it is them that the description of the API is made of."""
+        """Those of the table too, from which FastAPI writes the description of the API."""
         return [route for held in super().routes for route in (held.routes if isinstance(held, RouteTable) else [held])]
 
 
