@@ -4,7 +4,7 @@ Signatures are made over our own canonical encoding, which is strict where canon
 """
 
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,17 @@ def verify_json(
         key.key.verify(_signed_bytes(json_object, encode), signature)
     except (nacl.exceptions.BadSignatureError, nacl.exceptions.ValueError, ValueError) as error:
         raise InvalidSignature(f"wrong signature by {key.key_id}") from error
+
+
+def is_signed(json_object: dict[str, Any], signer: str, keys: Iterable[VerifyKey]) -> bool:
+    """Whether ``signer`` signed ``json_object`` with one of ``keys``."""
+    for key in keys:
+        try:
+            verify_json(json_object, signer, key)
+        except InvalidSignature:
+            continue
+        return True
+    return False
 
 
 def decode_key(base64: str) -> bytes:

@@ -1,6 +1,9 @@
-"""Which of two statements about one address wins: pure, so that every server comes to the same answer."""
+"""Which of the statements about one address wins: pure, so that every server comes to the same answer."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from identity_server.matrix.threepid import Threepid
 
 
 class Precedence(NamedTuple):
@@ -9,6 +12,24 @@ class Precedence(NamedTuple):
     ts: int
     origin: str
     origin_id: int
+
+
+class Claim(NamedTuple):
+    """What a statement says of an address."""
+
+    threepid: Threepid
+    precedence: Precedence
+    user_id: str | None
+
+
+def greatest(claims: Iterable[Claim]) -> dict[Threepid, Claim]:
+    """Of each address the claim that wins."""
+    best: dict[Threepid, Claim] = {}
+    for claim in claims:
+        rival = best.get(claim.threepid)
+        if rival is None or claim.precedence > rival.precedence:
+            best[claim.threepid] = claim
+    return best
 
 
 def next_ts(now_ms: int, current: Precedence | None) -> int:

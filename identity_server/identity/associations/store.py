@@ -6,7 +6,7 @@ from sqlalchemy import CursorResult, Row, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase
 
-from identity_server.identity.associations.merge import Precedence
+from identity_server.identity.associations.merge import Claim, Precedence
 from identity_server.identity.associations.merkle import Node, Peaks
 from identity_server.identity.associations.models import CurrentAssociation, LogEntry, LogHead, LogNode
 from identity_server.identity.associations.statement import LIFETIME_MS, PlainBinding, Statement, grown
@@ -46,14 +46,6 @@ class Current(NamedTuple):
     user_id: str | None
     precedence: Precedence
     spelling: str | None
-
-
-class Claim(NamedTuple):
-    """What a statement says of an address; of all claims to it the one of the greatest precedence holds."""
-
-    threepid: Threepid
-    precedence: Precedence
-    user_id: str | None
 
 
 class Bound(NamedTuple):

@@ -13,7 +13,7 @@ from identity_server.identity.replication.client import PREFIX, packed
 from identity_server.identity.replication.compare import heads_we_hold
 from identity_server.identity.replication.keys import publish_keys
 from identity_server.identity.replication.log import head_of_ours, page_of_ours
-from identity_server.identity.replication.page import Page, page_json, read_page
+from identity_server.identity.replication.page import Page, read_page
 from identity_server.identity.replication.proof import sign_proof
 from identity_server.identity.replication.receive import Peers
 from identity_server.identity.signing.keyring import OpenKeyring
@@ -99,7 +99,7 @@ async def take_push(request: Request, peers: OpenPeers, resources: OpenResources
 
 def _answer(page: Page, is_packed: bool) -> Response:
     with uncollected():
-        body = orjson.dumps(page_json(page.origin, page.after, page.entries, page.head.signed))
+        body = orjson.dumps(page.as_json())
     if not is_packed:
         return Response(body, media_type="application/json")
     return Response(packed(body), headers={"Content-Encoding": "gzip"}, media_type="application/json")

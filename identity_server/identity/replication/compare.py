@@ -15,8 +15,9 @@ from identity_server.identity.replication import store
 from identity_server.identity.replication.alarm import raise_alarm
 from identity_server.identity.replication.client import PeerClient, PeerRefused
 from identity_server.identity.replication.models import NATIVE, Peer
-from identity_server.identity.replication.page import TreeHead, is_signed, read_head
+from identity_server.identity.replication.page import TreeHead, read_head
 from identity_server.matrix.http import Unreachable
+from identity_server.matrix.signing import is_signed
 from identity_server.runtime.clock import Clock
 from identity_server.runtime.database import Database
 

@@ -15,7 +15,7 @@ from identity_server.identity.replication.client import PeerClient, PeerRefused
 from identity_server.identity.replication.compare import Comparison
 from identity_server.identity.replication.log import page_of_ours
 from identity_server.identity.replication.models import NATIVE, SYDENT, Peer
-from identity_server.identity.replication.page import Page, page_json
+from identity_server.identity.replication.page import Page
 from identity_server.identity.replication.receive import Peers
 from identity_server.identity.replication.sydent.push import SydentPush
 from identity_server.identity.replication.take import Checked
@@ -110,7 +110,7 @@ class Exchange:
                 page = await page_of_ours(session, sent, _PUSH_AT_ONCE, keyring=self._keyring, now_ms=now_ms)
             if not page.entries:
                 return
-            answer = await self._client.push(peer, page_json(page.origin, page.after, page.entries, page.head.signed))
+            answer = await self._client.push(peer, page.as_json())
             async with self._database.transaction() as session:
                 # It may have pulled more meanwhile than it was sent.
                 last = (await associations.head(session)).position

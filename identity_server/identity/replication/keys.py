@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.replication import store
 from identity_server.identity.signing.keyring import Keyring
-from identity_server.matrix.signing import InvalidSignature, VerifyKey, sign_json, verify_json
+from identity_server.matrix.signing import InvalidSignature, VerifyKey, is_signed, sign_json, verify_json
 
 _MAX_KEYS = 50
 
@@ -47,14 +47,6 @@ async def follow_keys(session: AsyncSession, name: str, published: Any, *, now_m
     """Trust the keys that ``name`` publishes, if one that we trust already has signed for them. Raises ``BadKeys``."""
     said_name, keys = read_keys(published)
     trusted = await store.peer_keys(session, name)
-    if said_name != name or not any(_has_signed(published, name, key) for key in trusted):
+    if said_name != name or not is_signed(published, name, trusted):
         raise BadKeys("no key that is trusted vouches for the peer's keys")
     await store.add_peer_keys(session, name, keys, now_ms=now_ms)
-
-
-def _has_signed(published: Any, name: str, key: VerifyKey) -> bool:
-    try:
-        verify_json(published, name, key)
-    except InvalidSignature:
-        return False
-    return True

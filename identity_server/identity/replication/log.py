@@ -16,11 +16,11 @@ async def page_of_ours(session: AsyncSession, after: int, limit: int, *, keyring
 
     Raises ``InvalidParam`` if the log ends before ``after``.
     """
-    if after > (await associations.head(session)).position:
+    head = await associations.head(session)
+    if after > head.position:
         raise InvalidParam("The log ends before this position")
     rows = await associations.log_page(session, after=after, limit=limit)
-    secret = (await associations.head(session)).secret
-    entries = [Entry(entry_nonce(secret, row.position), row.statement) for row in rows]
+    entries = [Entry(entry_nonce(head.secret, row.position), row.statement) for row in rows]
     peaks = await peaks_at(session, after + len(rows), keyring.server_name)
     return Page(keyring.server_name, after, entries, read_head(sign_head(keyring, peaks, now_ms)))
 

@@ -19,7 +19,6 @@ from identity_server.identity.associations.statement import Statement, log_entry
 from identity_server.identity.signing.keyring import Keyring
 from identity_server.matrix.canonical_json import LARGEST_INTEGER
 from identity_server.matrix.errors import BadJson
-from identity_server.matrix.signing import InvalidSignature, VerifyKey, verify_json
 from identity_server.matrix.threepid import Threepid
 
 MAX_ENTRIES = 10_000
@@ -48,6 +47,10 @@ class Page:
     entries: Sequence[Entry]
     head: TreeHead
 
+    def as_json(self) -> dict[str, Any]:
+        entries = [{"nonce": encode_base64(entry.nonce), **entry.statement.as_json()} for entry in self.entries]
+        return {"origin": self.origin, "after": self.after, "entries": entries, "head": self.head.signed}
+
     def extend(self, peaks: Peaks) -> Peaks:
         """``peaks``, the tree up to a position within the page, with the page's later entries. No check is made."""
         new = self.entries[peaks.size - self.after :]
@@ -66,11 +69,6 @@ def sign_head(keyring: Keyring, peaks: Peaks, now_ms: int) -> dict[str, Any]:
             "ts": now_ms,
         }
     )
-
-
-def page_json(origin: str, after: int, entries: Sequence[Entry], head: dict[str, Any]) -> dict[str, Any]:
-    listed = [{"nonce": encode_base64(entry.nonce), **entry.statement.as_json()} for entry in entries]
-    return {"origin": origin, "after": after, "entries": listed, "head": head}
 
 
 # No longer than what an index of PostgreSQL's takes, and without the one character that it does not store.
@@ -145,17 +143,6 @@ def read_head(body: Any) -> TreeHead:
 
 
 _HEAD = TypeAdapter(_HeadJson)
-
-
-def is_signed(json_object: dict[str, Any], origin: str, keys: Sequence[VerifyKey]) -> bool:
-    """Whether ``origin`` signed ``json_object`` with one of ``keys``."""
-    for key in keys:
-        try:
-            verify_json(json_object, origin, key)
-        except InvalidSignature:
-            continue
-        return True
-    return False
 
 
 def _nonce(base64: str) -> bytes:

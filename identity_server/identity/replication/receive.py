@@ -7,12 +7,12 @@ from identity_server.identity.replication import store
 from identity_server.identity.replication.client import PeerClient, PeerRefused
 from identity_server.identity.replication.keys import BadKeys, follow_keys
 from identity_server.identity.replication.models import NATIVE, Peer
-from identity_server.identity.replication.page import Page, is_signed
+from identity_server.identity.replication.page import Page
 from identity_server.identity.replication.take import Checked, Standing, Taken, UnknownPeer, check, take_page
 from identity_server.matrix.errors import Forbidden
 from identity_server.matrix.http import Unreachable
 from identity_server.matrix.server_keys import UnknownKey
-from identity_server.matrix.signing import VerifyKey
+from identity_server.matrix.signing import VerifyKey, is_signed
 from identity_server.matrix.single_flight import SingleFlight
 from identity_server.runtime.bulk import uncollected
 from identity_server.runtime.clock import Clock

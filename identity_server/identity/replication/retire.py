@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.associations import store as associations
-from identity_server.identity.associations.merge import Precedence
-from identity_server.identity.associations.store import Claim, Current
+from identity_server.identity.associations.merge import Precedence, greatest
+from identity_server.identity.associations.store import Current
 from identity_server.identity.lookup.index import Change, reindex
 from identity_server.identity.replication import store
 from identity_server.matrix.threepid import Threepid
@@ -65,17 +65,12 @@ async def _end_some(database: Database, now_ms: int) -> bool:
 async def _fall_back(session: AsyncSession, held: Mapping[Threepid, Current], without: str, our_name: str) -> None:
     """Of each address in ``held`` let the greatest claim hold that is not made by ``without``; or nothing."""
     threepids = list(held)
-    best: dict[Threepid, Claim] = {}
     ours = await associations.claims(session, threepids, our_name)
-    for claim in ours + await store.claims(session, threepids, without=without):
-        rival = best.get(claim.threepid)
-        if rival is None or claim.precedence > rival.precedence:
-            best[claim.threepid] = claim
+    best = greatest(ours + await store.claims(session, threepids, without=without))
     changes = []
     for threepid, before in held.items():
-        after = _NOTHING
-        if (claim_ := best.get(threepid)) is not None:
-            after = Current(claim_.user_id, claim_.precedence, before.spelling)
+        claim = best.get(threepid)
+        after = Current(claim.user_id, claim.precedence, before.spelling) if claim else _NOTHING
         changes.append(Change(threepid, before, after))
     await associations.put_current(session, [(threepid, after) for threepid, _, after in changes if after != _NOTHING])
     await associations.forget(session, [threepid for threepid in threepids if threepid not in best])

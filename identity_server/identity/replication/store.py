@@ -4,10 +4,10 @@ from typing import Any
 from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from identity_server.identity.associations.merge import Precedence
+from identity_server.identity.associations.merge import Claim, Precedence
 from identity_server.identity.associations.models import CurrentAssociation
 from identity_server.identity.associations.statement import Statement
-from identity_server.identity.associations.store import Claim, rows_about
+from identity_server.identity.associations.store import rows_about
 from identity_server.identity.replication.models import ENDS_SOON, Peer, PeerKey, PeerStatement, SetAside
 from identity_server.matrix.signing import VerifyKey
 from identity_server.matrix.threepid import Threepid

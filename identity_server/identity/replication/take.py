@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity_server.identity.associations import store as associations
-from identity_server.identity.associations.merge import Precedence
+from identity_server.identity.associations.merge import Claim, Precedence, greatest
 from identity_server.identity.associations.merkle import Peaks
 from identity_server.identity.associations.statement import Statement
 from identity_server.identity.associations.store import Current
@@ -26,7 +26,6 @@ from identity_server.identity.replication.page import Page
 from identity_server.identity.replication.rules import Rules, objection
 from identity_server.matrix.canonical_json import canonical_json
 from identity_server.matrix.errors import Forbidden, MatrixError
-from identity_server.matrix.threepid import Threepid
 
 
 class UnknownPeer(Forbidden):
@@ -131,16 +130,14 @@ async def take_page(session: AsyncSession, page: Page, checked: Checked, *, late
 
 async def merge(session: AsyncSession, origin: str, numbered: Sequence[tuple[int, Statement]]) -> None:
     """Let ``origin``'s statements hold where they win (step 4)."""
-    best: dict[Threepid, tuple[Precedence, Statement]] = {}
-    for position, statement in numbered:
-        claim = (Precedence(statement.ts, origin, position), statement)
-        held = best.get(statement.threepid)
-        if held is None or claim[0] > held[0]:
-            best[statement.threepid] = claim
+    best = greatest(
+        Claim(statement.threepid, Precedence(statement.ts, origin, position), statement.user_id)
+        for position, statement in numbered
+    )
     before = await associations.currents(session, list(best))
     changes = [
-        Change(threepid, before.get(threepid), Current(statement.user_id, precedence, _spelling(before.get(threepid))))
-        for threepid, (precedence, statement) in best.items()
+        Change(threepid, before.get(threepid), Current(user_id, precedence, _spelling(before.get(threepid))))
+        for threepid, precedence, user_id in best.values()
         if threepid not in before or precedence > before[threepid].precedence
     ]
     if changes:

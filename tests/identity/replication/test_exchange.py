@@ -10,7 +10,7 @@ from identity_server.identity.associations.store import Bound
 from identity_server.identity.replication import store
 from identity_server.identity.replication.client import PeerRefused
 from identity_server.identity.replication.exchange import pull
-from identity_server.identity.replication.page import page_json, read_page
+from identity_server.identity.replication.page import read_page
 from identity_server.identity.replication.retire import retire, retire_ended
 from identity_server.identity.replication.rules import Rules
 from identity_server.identity.replication.take import Standing, UnknownPeer, check, merge, take_page
@@ -116,7 +116,7 @@ async def test_only_a_peer_may_push_and_only_in_its_own_name(pair: Mesh) -> None
     answer = await client._http.request(
         "POST",
         f"https://a.test{push}",
-        json=page_json(page.origin, page.after, page.entries, page.head.signed),
+        json=page.as_json(),
         headers={"authorization": "X-Matrix origin=b.test,key=x,sig=y"},
     )
     assert answer.status == 401
@@ -125,9 +125,10 @@ async def test_only_a_peer_may_push_and_only_in_its_own_name(pair: Mesh) -> None
 @pytest.mark.parametrize("signatures", [None, 5, "x", [], {"a.test": 5}, {"a.test": []}, {"a.test": {"ed25519:0": 5}}])
 async def test_a_page_whose_signatures_are_none_is_malformed(pair: Mesh, signatures: Any) -> None:
     head = {"origin": "a.test", "tree_size": 0, "root_hash": "", "ts": 1, "signatures": signatures}
+    page = {"origin": "a.test", "after": 0, "entries": [], "head": head}
     client = pair["a.test"].state["peers"]._client
     with pytest.raises(PeerRefused, match="400 M_BAD_JSON"):
-        await client.push(await peer(pair["a.test"], "b.test"), page_json("a.test", 0, [], head))
+        await client.push(await peer(pair["a.test"], "b.test"), page)
 
 
 async def test_what_the_rules_do_not_allow_is_set_aside_and_the_rest_goes_on(pair: Mesh) -> None:

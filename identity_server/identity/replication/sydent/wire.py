@@ -15,7 +15,7 @@ from identity_server.identity.signing.keyring import Keyring
 from identity_server.matrix.canonical_json import LARGEST_INTEGER
 from identity_server.matrix.errors import BadJson, MatrixError
 from identity_server.matrix.identifiers import Text
-from identity_server.matrix.signing import InvalidSignature, VerifyKey, verify_json
+from identity_server.matrix.signing import InvalidSignature, VerifyKey, is_signed
 from identity_server.matrix.threepid import Threepid, canonical
 
 PATH = "/_matrix/identity/replicate/v1/push"
@@ -84,17 +84,9 @@ def failed_ids(answer: Any, sent: Iterable[int]) -> set[int]:
 def _read_item(item: Any, origin: str, keys: Sequence[VerifyKey]) -> Statement:
     """Raises ``ValidationError`` or ``InvalidSignature``."""
     read = _Item.model_validate(item)
-    _verify(item, origin, keys)
+    if not is_signed(item, origin, keys):
+        raise InvalidSignature("by no key that we hold of the peer")
     return Statement(_threepid(read.medium, read.address), read.mxid, read.ts, read.not_before, read.not_after)
-
-
-def _verify(item: dict[str, Any], origin: str, keys: Sequence[VerifyKey]) -> None:
-    for key in keys:
-        try:
-            return verify_json(item, origin, key)
-        except InvalidSignature:
-            continue
-    raise InvalidSignature("by no key that we hold of the peer")
 
 
 def _threepid(medium: str, address: str) -> Threepid:
