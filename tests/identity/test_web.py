@@ -207,6 +207,27 @@ async def test_too_many_wrong_tokens_end_the_session_by_the_link_as_well(make_se
 async def test_a_form_that_is_not_ours_does_no_harm(server: IdentityServer, body: bytes) -> None:
     answer = await server.client.post("/_matrix/identity/io.identity_server/confirm/email", content=body)
     assert answer.status_code in (400, 404)
+    assert says(answer, "unknown")
+
+
+@pytest.mark.parametrize("medium", MEDIA)
+@pytest.mark.parametrize("confirm_links", [True, False])
+async def test_who_comes_too_often_is_told_by_a_page_to_wait(
+    make_server: MakeServer, medium: Medium, confirm_links: bool
+) -> None:
+    limits = {"submit_token_per_source": "1/minute"}
+    async with make_server(validation={"confirm_links": confirm_links}, rate_limits=limits) as server:
+        link = await begun(server, medium)
+
+        async def come(**changed: str) -> Response:
+            answer = await opened(server, {**link, **changed}, medium)
+            return await clicked(server, answer) if confirm_links else answer
+
+        await come(token="wrong")
+        answer = await come()
+        assert (answer.status_code, says(answer, "too_often", medium)) == (429, True)
+        assert 1 <= int(answer.headers["retry-after"]) <= 120
+        assert not await is_validated(server, link)
 
 
 # What keeps it safe

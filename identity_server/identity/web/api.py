@@ -4,7 +4,6 @@ The link carries no bearer token, whatever the specification's OpenAPI says: a m
 scanners: unless ``validation.confirm_links`` is off, GET changes nothing and asks for a click.
 """
 
-from typing import Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
@@ -12,8 +11,17 @@ from fastapi import APIRouter, Request, Response
 from identity_server.identity.validation.api import Medium
 from identity_server.identity.validation.submit_token import submit_token
 from identity_server.identity.web.pages import confirm_page, failed_page, page_headers, verified_page
-from identity_server.matrix.errors import MatrixError, MissingParams, NoValidSession, SessionExpired, TokenIncorrect
+from identity_server.identity.web.wording import Reason
+from identity_server.matrix.errors import (
+    LimitExceeded,
+    MatrixError,
+    MissingParams,
+    NoValidSession,
+    SessionExpired,
+    TokenIncorrect,
+)
 from identity_server.runtime.dependencies import OpenResources, Source
+from identity_server.runtime.errors import error_response
 from identity_server.runtime.requests import parse_form
 from identity_server.runtime.resources import Resources
 
@@ -53,7 +61,10 @@ async def open_link(
 @router.post("/io.identity_server/confirm/{medium}", response_class=Response)
 async def confirm(medium: Medium, request: Request, resources: OpenResources, source: Source) -> Response:
     """The click on the page above."""
-    form = parse_form(await request.body())
+    try:
+        form = parse_form(await request.body())
+    except MatrixError as error:
+        return _failed(error, medium, request, resources)
     sid, client_secret, token = (str(form.get(name, "")) for name in ("sid", "client_secret", "token"))
     return await _submit(medium, sid, client_secret, token, request, resources, source)
 
@@ -68,8 +79,8 @@ async def _submit(
     source: str,
 ) -> Response:
     settings = resources.settings
-    await resources.limits.hit("submit_token_per_source", source)
     try:
+        await resources.limits.hit("submit_token_per_source", source)
         if "\0" in sid + client_secret + token:
             raise NoValidSession("No session has such an ID")
         async with resources.database.transaction() as session:
@@ -82,7 +93,7 @@ async def _submit(
                 settings=settings.validation,
                 now_ms=resources.clock.now_ms(),
             )
-    except (NoValidSession, SessionExpired, TokenIncorrect) as error:
+    except MatrixError as error:
         return _failed(error, medium, request, resources)
     page = verified_page(
         server_name=settings.server.name,
@@ -103,14 +114,19 @@ def _failed(error: MatrixError, medium: Medium, request: Request, resources: Res
         reason=_reason(error),
         accept_language=request.headers.get("accept-language"),
     )
-    return Response(page, error.status, page_headers(), media_type="text/html")
+    answer = Response(page, error.status, page_headers(), media_type="text/html")
+    if isinstance(error, LimitExceeded):
+        answer.headers["Retry-After"] = error_response(error).headers["Retry-After"]
+    return answer
 
 
-def _reason(error: MatrixError) -> Literal["incorrect", "expired", "unknown"]:
+def _reason(error: MatrixError) -> Reason:
     match error:
         case TokenIncorrect():
             return "incorrect"
         case SessionExpired():
             return "expired"
+        case LimitExceeded():
+            return "too_often"
         case _:
             return "unknown"

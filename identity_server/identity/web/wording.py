@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Medium = Literal["email", "msisdn"]
-Reason = Literal["incorrect", "expired", "unknown"]
+Reason = Literal["incorrect", "expired", "unknown", "too_often"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,12 @@ WORDING: Mapping[str, Wording] = {
                     next_step="Check that you opened the whole link. "
                     "If you did, go back to your app and ask for a new message.",
                 ),
+                "too_often": Failed(
+                    title="Please wait a little",
+                    lead="Too many requests have come to {server} from where you are. "
+                    "Your email address is not confirmed yet.",
+                    next_step="Try again in a few minutes: open the link in our message once more.",
+                ),
             },
             "msisdn": {
                 "incorrect": Failed(
@@ -111,6 +117,12 @@ WORDING: Mapping[str, Wording] = {
                     lead="It may be incomplete, very old, or meant for another server than {server}.",
                     next_step="Check that you used the whole code or link. "
                     "If you did, go back to your app and ask for a new text message.",
+                ),
+                "too_often": Failed(
+                    title="Please wait a little",
+                    lead="Too many requests have come to {server} from where you are. "
+                    "Your phone number is not confirmed yet.",
+                    next_step="Try again in a few minutes: use the code in our text message once more.",
                 ),
             },
         },
@@ -172,6 +184,12 @@ WORDING: Mapping[str, Wording] = {
                     next_step="Vérifiez que vous avez ouvert le lien en entier. "
                     "Si c’est le cas, retournez dans votre application et demandez un nouveau message.",
                 ),
+                "too_often": Failed(
+                    title="Merci de patienter un peu",
+                    lead="{server} a reçu trop de demandes depuis votre connexion. "
+                    "Votre adresse e-mail n’est pas encore confirmée.",
+                    next_step="Réessayez dans quelques minutes : ouvrez de nouveau le lien de notre message.",
+                ),
             },
             "msisdn": {
                 "incorrect": Failed(
@@ -193,6 +211,12 @@ WORDING: Mapping[str, Wording] = {
                     lead="Il est peut-être incomplet, très ancien ou destiné à un autre serveur que {server}.",
                     next_step="Vérifiez que vous avez utilisé le code ou le lien en entier. "
                     "Si c’est le cas, retournez dans votre application et demandez un nouveau SMS.",
+                ),
+                "too_often": Failed(
+                    title="Merci de patienter un peu",
+                    lead="{server} a reçu trop de demandes depuis votre connexion. "
+                    "Votre numéro de téléphone n’est pas encore confirmé.",
+                    next_step="Réessayez dans quelques minutes : utilisez de nouveau le code de notre SMS.",
                 ),
             },
         },
@@ -255,6 +279,13 @@ WORDING: Mapping[str, Wording] = {
                     next_step="Prüfen Sie, ob Sie den ganzen Link geöffnet haben. "
                     "Wenn ja, fordern Sie in Ihrer App eine neue Nachricht an.",
                 ),
+                "too_often": Failed(
+                    title="Bitte warten Sie ein wenig",
+                    lead="Von Ihrem Anschluss kamen zu viele Anfragen an {server}. "
+                    "Ihre E-Mail-Adresse ist noch nicht bestätigt.",
+                    next_step="Versuchen Sie es in einigen Minuten noch einmal: "
+                    "Öffnen Sie den Link in unserer Nachricht erneut.",
+                ),
             },
             "msisdn": {
                 "incorrect": Failed(
@@ -276,6 +307,13 @@ WORDING: Mapping[str, Wording] = {
                     "bestimmt.",
                     next_step="Prüfen Sie, ob Sie den ganzen Code oder Link verwendet haben. "
                     "Wenn ja, fordern Sie in Ihrer App eine neue SMS an.",
+                ),
+                "too_often": Failed(
+                    title="Bitte warten Sie ein wenig",
+                    lead="Von Ihrem Anschluss kamen zu viele Anfragen an {server}. "
+                    "Ihre Telefonnummer ist noch nicht bestätigt.",
+                    next_step="Versuchen Sie es in einigen Minuten noch einmal: "
+                    "Verwenden Sie den Code in unserer SMS erneut.",
                 ),
             },
         },
