@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -118,6 +127,14 @@ class LookupSettings(Section):
     grace_period: Duration = 86_400_000
     """How long the old pepper is still accepted."""
     max_addresses: PositiveInt = 10_000
+
+    @field_validator("algorithms")
+    @classmethod
+    def _contain_sha256(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # Identity Service API, GET /hash_details.
+        if "sha256" not in value:
+            raise ValueError('"sha256" has to be among them')
+        return value
 
 
 class InviteSettings(Section):

@@ -1,8 +1,11 @@
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
+from identity_server.cli.main import app
 from identity_server.matrix.threepid import lookup_hash
 from tests.world import IdentityServer, MakeServer, hashed
 
@@ -62,6 +65,16 @@ async def test_the_algorithm_none_is_refused_unless_configured(server: IdentityS
     for algorithm in ("none", "sha512", "SHA256", ""):
         answer = await look_up(server, headers, algorithm=algorithm, pepper=pepper, addresses=["a@b.c email"])
         assert (answer.status_code, answer.json()["errcode"]) == (400, "M_INVALID_PARAM")
+
+
+@pytest.mark.parametrize("algorithms", [["none"], []])
+def test_a_server_that_does_not_take_hashes_is_not_started(algorithms: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "identity-server.toml"
+    file.write_text(f"[server]\ndata_dir = '{tmp_path}'\n[lookup]\nalgorithms = {algorithms}\n")
+    # Whatever reads the settings refuses them; `serve` would not end if it did not.
+    done = CliRunner().invoke(app, ["--config", str(file), "migrate"])
+    assert (done.exit_code, "lookup.algorithms" in done.stderr) == (1, True)
+    assert '"sha256" has to be among them' in done.stderr
 
 
 async def test_where_configured_addresses_are_looked_up_in_the_clear(make_server: MakeServer) -> None:
