@@ -13,6 +13,7 @@ from identity_server.identity.validation.submit_token import submit_token
 from identity_server.identity.web.pages import confirm_page, failed_page, page_headers, verified_page
 from identity_server.identity.web.wording import Reason
 from identity_server.matrix.errors import (
+    BadJson,
     LimitExceeded,
     MatrixError,
     MissingParams,
@@ -61,9 +62,10 @@ async def open_link(
 @router.post("/io.identity_server/confirm/{medium}", response_class=Response)
 async def confirm(medium: Medium, request: Request, resources: OpenResources, source: Source) -> Response:
     """The click on the page above."""
+    body = await request.body()
     try:
-        form = parse_form(await request.body())
-    except MatrixError as error:
+        form = parse_form(body)
+    except BadJson as error:
         return _failed(error, medium, request, resources)
     sid, client_secret, token = (str(form.get(name, "")) for name in ("sid", "client_secret", "token"))
     return await _submit(medium, sid, client_secret, token, request, resources, source)
