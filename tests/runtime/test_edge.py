@@ -86,7 +86,7 @@ async def test_requests_are_counted_by_the_template_of_their_route(server: Ident
     assert new == {
         ("GET", f"{V2}/pubkey/{{key_id}}", "200"): 1,
         ("GET", f"{V2}/pubkey/{{key_id}}", "404"): 1,
-        ("GET", f"{V2}/validate/{{medium}}/submitToken", "200"): 1,
+        ("GET", f"{V2}/validate/{{medium}}/submitToken", "400"): 1,
         ("-", "unrouted", "404"): 1,
         ("-", f"{V2}/pubkey/{{key_id}}", "405"): 1,
         ("-", f"{V2}/terms", "405"): 1,
