@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 from benchmarks import data
 from benchmarks.processes import new_database, postgresql
@@ -32,6 +33,13 @@ FULL = Sizes(1_000_000, (10_000, 100_000, 1_000_000, 10_000_000), 3.0, 100_000, 
 QUICK = Sizes(50_000, (5_000, 50_000), 0.7, 2_500, 300, 1_000, 400)
 
 
+class Imported(NamedTuple):
+    """``bytes_per_row``: of the whole file, at its end."""
+
+    rows_per_second: float
+    bytes_per_row: float
+
+
 class World:
     def __init__(self, folder: Path, sizes: Sizes, say: Say, advance: Advance, stack: ExitStack) -> None:
         """``say`` what is going on; ``advance`` the bar of something that takes long: what, rows done, of how many,
@@ -45,7 +53,7 @@ class World:
         self._on_postgresql: str | None = None
         self._copies = 0
         self.people = 0
-        self.imported: dict[int, float] = {}  # rows per second on the way to each size
+        self.imported: dict[int, Imported] = {}  # by the size that was come to
 
     @property
     def _file(self) -> Path:
@@ -61,7 +69,8 @@ class World:
         for size in sorted({*(step for step in self.sizes.steps if step < people), people}):
             if size > self.people:
                 self.say(f"importing up to {size:,}")
-                self.imported[size] = await self.fill(self.sqlite, self.people, size)
+                rows_per_second = await self.fill(self.sqlite, self.people, size)
+                self.imported[size] = Imported(rows_per_second, self._file.stat().st_size / size)
                 self.people = size
 
     async def fill(self, url: str, start: int, end: int) -> float:

@@ -36,7 +36,8 @@ def settings_of(context: typer.Context) -> Settings:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        reason = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
+        wrong = first["msg"].removeprefix("Value error, ")  # of a check of our own, what it says
+        reason = "there is no such setting" if first["type"] == "extra_forbidden" else wrong
         fail(f"in the configuration, {key}: {reason}")
 
 
