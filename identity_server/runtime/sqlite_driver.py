@@ -51,12 +51,14 @@ class _Cursor(AsyncAdapt_aiosqlite_cursor):
     __slots__ = ()
     _awaitable_cursor_close = False
     _adapt_connection: "_Connection"
+    _cursor: Any  # an ``_Outcome``, which is as much of a cursor as is asked for
+    _soft_closed_memoized: Any
 
     def __init__(self, adapt_connection: Any) -> None:
         self._adapt_connection = adapt_connection
         self._connection = adapt_connection._connection
-        self._cursor = _Outcome()  # type: ignore[assignment]  # as much of one as is asked for
-        self._soft_closed_memoized = {}  # type: ignore[assignment]  # an immutable one, which it makes itself
+        self._cursor = _Outcome()
+        self._soft_closed_memoized = {}
         self._rows = deque()
 
     async def _execute_async(self, operation: Any, parameters: Any) -> None:
@@ -86,7 +88,7 @@ class _Cursor(AsyncAdapt_aiosqlite_cursor):
         await self._adapt_connection.visit(visit)
 
     def _take(self, cursor: sqlite3.Cursor, rows: Sequence[Any]) -> None:
-        self._cursor = _Outcome(cursor.description, cursor.rowcount, cursor.lastrowid, cursor.arraysize)  # type: ignore[assignment]  # as above
+        self._cursor = _Outcome(cursor.description, cursor.rowcount, cursor.lastrowid, cursor.arraysize)
         self._rows = deque(rows)
         cursor.close()
 
