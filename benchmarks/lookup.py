@@ -90,7 +90,7 @@ async def workers(world: World) -> AsyncIterator[Row]:
         world.say(f"{workers_} workers on PostgreSQL")
         section = {"workers": workers_}
         async with identity_server(world.folder / f"workers-{workers_}", url, server=section) as server:
-            await asyncio.sleep(2)  # for the worker that was not the first to answer
+            await asyncio.sleep(2 * (workers_ - 1))  # for the worker that was not the first to answer
             cpu_us[workers_], per_second[workers_] = await cost(server, one_hash, seconds, connections=32)
             if workers_ == 1:
                 thousand = data.lookup_requests(1_000, size, pepper)
