@@ -391,7 +391,7 @@ async def request_msisdn_token(server: Server) -> Answers:
     async def reject(*_: Any) -> None:
         raise DestinationRejected("No SMS are sent to this number")
 
-    server.world.outlet.send_sms = reject  # type: ignore[method-assign]
+    server.world.outlet.send_sms = reject  # type: ignore[method-assign]  # a gateway's refusal
     yield await server.ask("msisdn")
     body = {"country": "GB", "phone_number": "07700900002", "client_secret": "bob", "send_attempt": 1}
     yield await server.post("/validate/msisdn/requestToken", server.bob, **body)

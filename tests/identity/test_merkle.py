@@ -105,9 +105,9 @@ def test_an_entry_is_made_as_the_protocol_says(secret: bytes, number: int, user_
 async def test_proofs_convince_whoever_checks_them(size: int, data: st.DataObject) -> None:
     entries = [bytes([number]) for number in range(size)]
     index, first = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, size))
-    path = await inclusion_proof(InMemory(entries), index, size)  # type: ignore[arg-type]
+    path = await inclusion_proof(InMemory(entries), index, size)
     assert root_by_inclusion(leaf_hash(entries[index]), index, size, path) == mth(entries)
-    path = await consistency_proof(InMemory(entries), first, size)  # type: ignore[arg-type]
+    path = await consistency_proof(InMemory(entries), first, size)
     assert merkle.is_consistent(first, size, mth(entries[:first]), mth(entries), path)
 
 
@@ -115,7 +115,7 @@ async def test_proofs_convince_whoever_checks_them(size: int, data: st.DataObjec
 async def test_a_proof_that_was_changed_convinces_nobody(size: int, data: st.DataObject) -> None:
     entries = [bytes([number]) for number in range(size)]
     first = data.draw(st.integers(1, size))
-    proof = await consistency_proof(InMemory(entries), first, size)  # type: ignore[arg-type]
+    proof = await consistency_proof(InMemory(entries), first, size)
     old, new = mth(entries[:first]), mth(entries)
     assert merkle.is_consistent(first, size, old, new, proof)
     other = [*entries[: first - 1], b"another", *entries[first:]]

@@ -53,7 +53,7 @@ class Statements:
             self.seen.setdefault(statement, parameters)
             return await fast(statement, *parameters, expensive=expensive)
 
-        database.fast.value = value  # type: ignore[method-assign]
+        database.fast.value = value  # type: ignore[method-assign]  # overheard, and passed on
 
     def _executed(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
         if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", statement):

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from identity_server.runtime.background import once_at_a_time, running
 from identity_server.runtime.clock import FakeClock
@@ -34,7 +35,7 @@ async def test_background_work_runs_in_one_of_all_the_processes(database: Databa
     done: list[tuple[str, int]] = []
     clock = FakeClock()
 
-    def loop_of(holder: str):  # type: ignore[no-untyped-def]
+    def loop_of(holder: str) -> Callable[[], Awaitable[None]]:
         async def act(now_ms: int) -> None:
             done.append((holder, now_ms))
 

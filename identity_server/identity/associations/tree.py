@@ -4,6 +4,8 @@ Only the roots of complete subtrees of some levels are stored; what lies below i
 few hundred entries for any answer.
 """
 
+from typing import Protocol
+
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,6 +13,13 @@ from identity_server.identity.associations import store
 from identity_server.identity.associations.merkle import KEPT_LEVELS, Peaks, leaf_hash, node_hash
 from identity_server.identity.associations.models import LogNode
 from identity_server.identity.associations.statement import entry_nonce, log_entry
+
+
+class Tree(Protocol):
+    """What proofs are made of."""
+
+    async def range_root(self, start: int, end: int) -> bytes:
+        """As ``TreeReader.range_root``."""
 
 
 class TreeReader:
@@ -84,7 +93,7 @@ async def peaks_at(session: AsyncSession, size: int, origin: str) -> Peaks:
     return Peaks(size, tuple(hashes))
 
 
-async def inclusion_proof(tree: TreeReader, index: int, size: int) -> list[bytes]:
+async def inclusion_proof(tree: Tree, index: int, size: int) -> list[bytes]:
     """PATH(index, D[size]): the hashes that lead from the entry at ``index`` (from 0) to the root (section 2.1.1)."""
 
     async def path(m: int, start: int, end: int) -> list[bytes]:
@@ -98,7 +107,7 @@ async def inclusion_proof(tree: TreeReader, index: int, size: int) -> list[bytes
     return await path(index, 0, size)
 
 
-async def consistency_proof(tree: TreeReader, first: int, second: int) -> list[bytes]:
+async def consistency_proof(tree: Tree, first: int, second: int) -> list[bytes]:
     """PROOF(first, D[second]): that the tree of ``first`` entries is the beginning of that of ``second`` (2.1.2)."""
 
     async def subproof(m: int, start: int, end: int, known: bool) -> list[bytes]:

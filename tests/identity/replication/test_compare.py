@@ -130,8 +130,10 @@ async def test_nobody_is_accused_by_what_somebody_on_the_way_says(three: Mesh) -
     # A head that the accused has not signed.
     comparison = three[A].state["exchange"]._comparison
     async with three[B].database.reading() as session:
-        held = (await store.find_peer(session, LIAR)).head  # type: ignore[union-attr]
-    head = orjson.loads(held)
+        liar = await store.find_peer(session, LIAR)
+    assert liar is not None
+    assert liar.head is not None
+    head = orjson.loads(liar.head)
     await comparison.consider(read_head({**head, "root_hash": "A" * 43}))
     assert await alarm(three, A, LIAR) is None
 
